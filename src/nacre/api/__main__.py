@@ -1,0 +1,129 @@
+"""The API process: `python -m nacre.api --config FILE`. An ordinary user's; it opens the store, the gateway's socket and the HTTP port."""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import sqlalchemy as sa
+import uvloop
+from aiohttp import web
+
+from nacre.api.config import ApiConfig, ExternalNetwork, load, load_bootstrap
+from nacre.cloud.compute import flavors, snapshots
+from nacre.cloud.core import Cloud, Settings
+from nacre.cloud.hosts import operations as hosts
+from nacre.cloud.identity import bootstrap as identity_bootstrap
+from nacre.cloud.identity.service import open_identity
+from nacre.cloud.identity.tables import projects
+from nacre.cloud.image import sweeping
+from nacre.cloud.network import bootstrap as network_bootstrap
+from nacre.cloud.schema import prepare
+from nacre.cloud.sweepers import SWEEPERS, sweep_for_ever
+from nacre.gateway.hub import Hub
+from nacre.panes.consul.guests import for_guests
+from nacre.panes.docker.sites import Sites, serve_tcp, serve_tls
+from nacre.panes.edge.app import SERVER_OPTIONS, build, mount
+from nacre.panes.services import SERVICES
+from nacre.store import Store
+from nacre.store.blobs import DirectoryBlobs
+
+SHUTDOWN_TIMEOUT_S = 5.0
+BACKLOG = 1024
+SWITCH_INTERVAL_S = 0.0005
+
+log = logging.getLogger("nacre.api")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="nacre.api", description="The API process of a Nacre cloud.")
+    parser.add_argument("--config", type=Path, required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # The loop and the writer's thread hand each other work many times a second: neither waits 5 ms for the interpreter's lock.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    uvloop.run(run(load(arguments.config)))
+
+
+async def run(config: ApiConfig) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    hub = Hub(frozenset(config.node_uids))
+    cloud = await open_cloud(config, hub)
+    gateway = hub.application(cloud)
+    mount(gateway, cloud, (for_guests(),))
+    runners = [
+        web.AppRunner(build(cloud, SERVICES), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S, **SERVER_OPTIONS),
+        web.AppRunner(gateway, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S, **SERVER_OPTIONS),
+    ]
+    for runner in runners:
+        await runner.setup()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(config.gateway_socket)
+    await web.UnixSite(runners[1], config.gateway_socket).start()
+    await web.TCPSite(runners[0], config.bind, config.port, backlog=BACKLOG).start()
+    if config.docker_sockets:
+        await Sites(cloud, Path(config.docker_sockets)).start()
+    if config.docker_tcp_port:
+        await serve_tcp(cloud, "demo", config.docker_tcp_port)
+    if config.docker_tls_port:
+        await serve_tls(cloud, config.bind, config.docker_tls_port)
+    # What was imported and built so far lives as long as the process: the collector need not walk it again and again.
+    gc.collect()
+    gc.freeze()
+    log.info("serving %s", config.public_url)
+    sweeping_task = asyncio.create_task(sweep_for_ever(cloud, SWEEPERS))
+    await stop.wait()
+    cloud.ending.begin()
+    sweeping_task.cancel()
+    for runner in runners:
+        await runner.cleanup()
+    for close in reversed(cloud.closing):
+        await close()
+    cloud.store.close()
+
+
+async def open_cloud(config: ApiConfig, hub: Hub) -> Cloud:
+    """The cloud over its store: schema made or migrated, first things made, Identity open."""
+    settings = Settings(config.public_url, config.cloud_id, config.state, config.region, strategy=config.strategy)
+    store = Store(f"sqlite:///{config.database}")
+    await prepare(store)
+    first = load_bootstrap(Path(config.bootstrap_file))
+    await identity_bootstrap.prepare(store, settings, {"admin": first.admin_password, "demo": first.demo_password})
+    await store.write(flavors.bootstrap)
+    await store.write(_first_networks, config.external)
+    identity = open_identity(store, settings)
+    blobs = DirectoryBlobs(config.blobs)
+    cloud = Cloud(settings, store, identity.tokens.authenticate, hub, identity=identity, blobs=blobs)
+    cloud.closing.append(identity.close)
+    await store.write(snapshots.forget)
+    await sweeping.recover(cloud)
+    hub.renew(store.read_now(hosts.ids))
+    return cloud
+
+
+def _first_networks(conn: sa.Connection, external: ExternalNetwork) -> None:
+    """The external network, owned by the project `admin`."""
+    owner = conn.execute(sa.select(projects.c.id).where(projects.c.name == "admin", projects.c.is_domain.is_(False))).scalar()
+    if owner is not None:
+        network_bootstrap.ensure_external(
+            conn,
+            project_id=owner,
+            name=external.name,
+            cidr=external.cidr,
+            gateway=external.gateway,
+            pool_start=external.allocation_start,
+            pool_end=external.allocation_end,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""`nacre bench`: the figures, measured on a running cloud, kept with their conditions."""
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nacre.cli.benchmarks import boot, containers, lists, load, peers, rules, startup
+from nacre.cli.benchmarks.report import render
+from nacre.cli.benchmarks.target import Figures, Target
+from nacre.cli.output import table
+from nacre.cli.state import opened, state_option
+
+Benchmark = Callable[[Target], Figures]
+
+BENCHMARKS: dict[str, tuple[Benchmark, str]] = {
+    "cli": (startup.cli, "80 ms"),
+    "up": (startup.up, "2 s to the first token (goal 1 s); PSS 150 MB (goal 100)"),
+    "boot": (boot.single, "p50 60 ms, p95 120 ms; 5 times faster than docker run (goal 40 ms)"),
+    "docker": (peers.docker, "the peer of boot"),
+    "containers": (containers.beside_dockerd, "5 times as fast as dockerd (streams: as fast)"),
+    "burst": (boot.burst, "800 ACTIVE in 20 s (goal 8 s)"),
+    "tokens": (load.validation, "8,000/s repeated, 5,000/s first seen (goal 10,000)"),
+    "get": (load.one_server, "3,000/s (goal 5,000)"),
+    "list": (lists.thousand, "p95 60 ms; another GET's p99 30 ms"),
+    "rules": (rules.twenty, "100 ms, no packet lost (goal 40 ms)"),
+}
+"""name -> (the benchmark, what is to be reached)."""
+
+
+@click.command()
+@state_option
+@click.argument("names", nargs=-1)
+@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Write results and page into this folder (docs).")
+def bench(directory: Path | None, names: tuple[str, ...], save: Path | None) -> None:
+    """Measure a running cloud: NAMES of cli, up, boot, docker, containers, burst, tokens, get, list, rules; all when none is named."""
+    unknown = set(names) - BENCHMARKS.keys()
+    if unknown:
+        raise click.UsageError(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    target = Target.open(opened(directory))
+    for name in names or BENCHMARKS:
+        benchmark, reach = BENCHMARKS[name]
+        try:
+            figures = benchmark(target)
+        finally:
+            if name == "rules":
+                rules.clean_up(target)
+        click.echo(f"{figures.name} (to reach: {reach})")
+        click.echo(table(("figure", "value"), list(figures.values.items())) + "\n")
+        if save:
+            keep(save, name, reach, figures)
+
+
+def keep(folder: Path, name: str, reach: str, figures: Figures) -> None:
+    """The result with its conditions as JSON, and the page made anew from all results in the folder."""
+    results = folder / "benchmarks"
+    results.mkdir(parents=True, exist_ok=True)
+    record = {
+        "name": name,
+        "title": figures.name,
+        "reach": reach,
+        "values": figures.values,
+        "samples": [round(sample, 2) for sample in figures.samples],
+        "note": figures.note,
+        "conditions": conditions(),
+    }
+    (results / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    render(folder, list(BENCHMARKS))
+
+
+def conditions() -> dict[str, Any]:
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "kernel": platform.release(),
+        "cpus": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
+        "load_before": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,137 @@
+"""The command: environment, cloud, run, report; and whatever happens, what it made goes again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from nacre.cli.client import connect
+from nacre.cli.conformance import environment, results, selection
+from nacre.cli.conformance.workspace import SSH_IMAGE, Workspace
+from nacre.cli.state import COMMAND, State, say
+
+CONCURRENCY = 2
+UP_WAIT_S = 600.0
+"""How long the cloud may take to come up (the first `up` of a machine installs packages) and to go."""
+
+
+@click.command()
+@click.option(
+    "--ids",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file of test ids (Tempest's smoke tests and those that the interop guideline requires).",
+)
+@click.option(
+    "--services", default=",".join(selection.SERVICES), show_default=True, help="Only the tests of these, with commas between."
+)
+@click.option(
+    "--state",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The cloud to test: one that runs there is used and left as it is, otherwise one is made there (a temporary one).",
+)
+@click.option(
+    "--simulate", type=click.IntRange(1, 1000), metavar="N", help="N simulated hosts instead of real guests; needs no root."
+)
+@click.option(
+    "--ssh", is_flag=True, help="Boot servers from Debian (built if it is not there) and log in to them; needs real guests."
+)
+@click.option("--keep", is_flag=True, help="Leave the cloud and Tempest's directory behind, and say where.")
+@click.option("--concurrency", type=click.IntRange(1, 64), default=CONCURRENCY, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the results to this file, too.")
+def conformance(
+    ids: Path | None,
+    services: str,
+    directory: Path | None,
+    simulate: int | None,
+    ssh: bool,
+    keep: bool,
+    concurrency: int,
+    json_file: Path | None,
+) -> None:
+    """Run Tempest's smoke tests, and those that the interop guideline requires, against a cloud of its own.
+
+    Tempest gets an environment of its own at the first run. The last line is `N passed, N failed, N skipped`; the exit code is 1 when
+    anything failed.
+    """
+    files = (ids,) if ids else selection.USUAL
+    chosen = selection.select(frozenset(filter(None, services.split(","))), *files)
+    if not chosen:
+        raise click.ClickException(f"no test of {services} is in {', '.join(str(file) for file in files)}")
+    if ssh and simulate:
+        raise click.ClickException("nobody logs in to simulated guests: leave out --ssh or --simulate")
+    signal.signal(signal.SIGTERM, interrupted)
+    tempest_bin = environment.ensure()
+    with scratch(keep) as work, running_cloud(directory or work / "cloud", simulate, keep) as state:
+        if ssh and not connect(state).get("image", f"/images?name={SSH_IMAGE}")["images"]:
+            nacre("image", "build", "debian", "--state", str(state.dir))
+        workspace = Workspace(work / "tempest", tempest_bin, ssh)
+        workspace.directory.mkdir(mode=0o700)
+        workspace.prepare(state, chosen)
+        say(f"{len(chosen)} tests, {concurrency} at a time")
+        workspace.run(concurrency)
+        found = workspace.results(chosen)
+    if json_file is not None:
+        json_file.write_text(json.dumps({"tempest": environment.TEMPEST_VERSION, **found.as_json()}, indent=1) + "\n")
+    click.echo("\n".join(results.report(found)))
+    if found.count("failed"):
+        raise SystemExit(1)
+
+
+def interrupted(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends this as Ctrl-C does: what was made is undone."""
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def scratch(keep: bool) -> Iterator[Path]:
+    """A temporary directory that the cloud's user may enter."""
+    work = Path(tempfile.mkdtemp(prefix="nacre-conformance-"))
+    work.chmod(0o755)
+    try:
+        yield work
+    finally:
+        if keep:
+            say(f"Tempest's directory: {work / 'tempest'}")
+        else:
+            shutil.rmtree(work / "tempest", ignore_errors=True)
+            # The cloud's part is empty after its purge; if something is left there, it is not removed blindly.
+            if not (work / "cloud").exists():
+                work.rmdir()
+
+
+@contextmanager
+def running_cloud(directory: Path, simulate: int | None, keep: bool) -> Iterator[State]:
+    """A cloud in that directory. One that was there before stays as it was; one made here is purged."""
+    state = State(directory)
+    existed = state.load() is not None
+    options = ["--state", str(state.dir)]
+    made = [] if existed or simulate is None else ["--simulate", str(simulate)]
+    if not existed and simulate is None and os.geteuid() != 0:
+        raise click.ClickException("real guests need root: use sudo, or --simulate 2")
+    try:
+        nacre("up", *options, "--detach", *made)
+        yield state
+    finally:
+        if keep or existed:
+            say(f"The cloud runs on; to end it: {COMMAND} down --purge --state {state.dir}")
+        else:
+            nacre("down", *options, "--purge")
+
+
+def nacre(*arguments: str) -> None:
+    """A command of this very CLI, its words to stderr. Raises ClickException when it fails."""
+    command = [sys.executable, "-m", "nacre.cli", *arguments]
+    # Ctrl-C reaches this process only: a purge that has begun ends in peace.
+    done = subprocess.run(command, stdout=sys.stderr, timeout=UP_WAIT_S, check=False, start_new_session=True)
+    if done.returncode:
+        raise click.ClickException(f"`nacre {' '.join(arguments)}` failed")

@@ -1,0 +1,129 @@
+"""Images of servers: https://docs.openstack.org/api-ref/compute/#create-image-createimage-action.
+
+The image is there at once, queued; its bytes come from the host in the background: what the server changed becomes a layer on top of the image
+that it was made from. One whose bytes never come is deleted, with its cause in the log.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre.cloud.compute import quotas, timeline
+from nacre.cloud.compute.actions import ready
+from nacre.cloud.context import Context
+from nacre.cloud.core import Cloud
+from nacre.cloud.errors import CloudError, Conflict, Forbidden, NotFound
+from nacre.cloud.image import commits, export, layered, manifests
+from nacre.cloud.image import operations as images
+from nacre.cloud.image.intake import Intake
+from nacre.cloud.image.layered import Content, Layer
+from nacre.cloud.image.tables import image_properties
+from nacre.cloud.image.tables import images as table
+from nacre.store.schema import now
+
+Row = dict[str, Any]
+
+FROM_STATES = frozenset({"active", "stopped", "paused", "suspended"})
+AT_ONCE = 4
+"""Images that are being made at the same time; others wait."""
+UNDER_WAY = ("queued", "saving")
+
+log = logging.getLogger("nacre.compute")
+
+_slots = asyncio.Semaphore(AT_ONCE)
+_tasks: set[asyncio.Task[None]] = set()
+
+
+async def create(cloud: Cloud, ctx: Context, ident: str, name: str, metadata: dict[str, str], kind: str = "snapshot") -> Row:
+    """The image's row, still without bytes. Raises NotFound, Conflict (state, or one is being made already), Forbidden (quota)."""
+    row, image = await cloud.store.write(begin, ctx, ident, name, metadata, kind)
+    task = asyncio.create_task(_make(cloud, ctx, row, image["id"]))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    return image
+
+
+def begin(conn: sa.Connection, ctx: Context, ident: str, name: str, metadata: dict[str, str], kind: str) -> tuple[Row, Row]:
+    """The server and its image to be. The image's properties say what it comes from, as Nova's do."""
+    verb = "createImage" if kind == "snapshot" else "createBackup"
+    row = ready(conn, ctx, ident, verb, FROM_STATES)
+    limit = quotas.limits_of(conn, row["project_id"])["metadata_items"]
+    if 0 <= limit < len(metadata):
+        raise Forbidden(f"Maximum number of metadata items exceeds {limit}", field="metadata")
+    if _under_way(conn, ident):
+        raise Conflict(f"Cannot '{verb}' instance {ident} while it is in task_state image_snapshot", code="InstanceInvalidState")
+    own = {"image_type": kind, "instance_uuid": ident, "base_image_ref": row["image_id"] or "", "user_id": ctx.user_id}
+    properties = {**row["image"].get("properties", {}), **own, **metadata}
+    image = images.create(
+        conn,
+        ctx,
+        {"name": name, "container_format": "docker", "disk_format": "raw", "min_disk": row["disk_gb"], "properties": properties},
+    )
+    timeline.begin(conn, ctx, row, verb)
+    return row, image
+
+
+def _under_way(conn: sa.Connection, server_id: str) -> bool:
+    of_server = sa.select(image_properties.c.image_id).where(
+        image_properties.c.name == "instance_uuid", image_properties.c.value == server_id
+    )
+    return conn.execute(sa.select(table.c.id).where(table.c.id.in_(of_server), table.c.status.in_(UNDER_WAY))).first() is not None
+
+
+async def _make(cloud: Cloud, ctx: Context, server: Row, image_id: str) -> None:
+    async with _slots:
+        try:
+            await cloud.store.write(_saving, image_id)
+            config, layers = await commits.base_of(cloud, server["image"])
+            async with Intake(cloud) as intake:
+                stream = await cloud.hosts.open(server["host_id"], "commit", server["id"], {"pause": True})
+                blob = await intake.stream(commits.layer_of(stream))
+                layers.append(Layer(blob.digest, blob.size, manifests.OCI_LAYER, blob.digest))
+                commits.note(config, blob.digest, "", f"createImage of server {server['id']}", "")
+                content = await intake.content(manifests.encode(config), layers)
+                await cloud.store.write(_finish, image_id, content)
+        except (CloudError, OSError) as error:
+            log.warning("image %s of server %s was not made: %s [%s]", image_id, server["id"], error, ctx.request_id)
+            await cloud.store.write(_drop, image_id)
+
+
+def _saving(conn: sa.Connection, image_id: str) -> None:
+    conn.execute(table.update().where(table.c.id == image_id, table.c.status == "queued").values(status="saving"))
+
+
+def _finish(conn: sa.Connection, image_id: str, content: Content) -> None:
+    """Raises NotFound when the image was deleted meanwhile."""
+    size = export.size_of(export.plan([content.exported]))
+    values = {"status": "active", "digest": content.manifest_digest, "size": size, "updated_at": now()}
+    changed = conn.execute(table.update().where(table.c.id == image_id, table.c.status.in_(UNDER_WAY)).values(values))
+    if not changed.rowcount:
+        raise NotFound(f"Image {image_id} was deleted while it was made.")
+    layered.attach(conn, image_id, content)
+
+
+def _drop(conn: sa.Connection, image_id: str) -> None:
+    conn.execute(table.delete().where(table.c.id == image_id, table.c.status.in_(UNDER_WAY)))
+
+
+def forget(conn: sa.Connection) -> int:
+    """At the start of the only API process: images whose bytes an earlier one was to bring will never be whole. Returns how many."""
+    made_here = sa.select(image_properties.c.image_id).where(image_properties.c.name == "instance_uuid")
+    gone = conn.execute(table.delete().where(table.c.id.in_(made_here), table.c.status.in_(UNDER_WAY)))
+    return gone.rowcount
+
+
+def outdated(conn: sa.Connection, ctx: Context, server_id: str, backup_type: str, rotation: int) -> list[str]:
+    """The server's backups of that type beyond the newest `rotation` ones, oldest last."""
+
+    def having(name: str, value: str) -> sa.Select[tuple[str]]:
+        return sa.select(image_properties.c.image_id).where(image_properties.c.name == name, image_properties.c.value == value)
+
+    statement = (
+        sa.select(table.c.id)
+        .where(table.c.id.in_(having("instance_uuid", server_id)), table.c.id.in_(having("backup_type", backup_type)))
+        .order_by(table.c.created_at.desc())
+        .offset(rotation)
+    )
+    return list(conn.execute(statement).scalars())

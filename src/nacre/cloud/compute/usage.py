@@ -1,0 +1,57 @@
+"""What each project has in use, held against its quota in the transaction that changes it."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from nacre.cloud.compute.tables import servers, usage
+from nacre.cloud.errors import OverQuota
+from nacre.store import Prepared
+
+RESOURCES = ("instances", "cores", "ram")
+"""The columns of the usage row, and the names of the quotas that bound them."""
+
+
+_OF_PROJECT = Prepared(sa.select(usage).where(usage.c.project_id == sa.bindparam("project")))
+_INSERT = insert(usage)
+_CHANGE = Prepared(
+    _INSERT.on_conflict_do_update(
+        index_elements=["project_id"], set_={name: usage.c[name] + _INSERT.excluded[name] for name in RESOURCES}
+    )
+)
+
+
+def of_project(conn: sa.Connection, project_id: str) -> dict[str, int]:
+    """What the project uses: instances, cores and ram (MB)."""
+    row = _OF_PROJECT.first(conn, project=project_id)
+    return {name: int(row[name]) if row else 0 for name in RESOURCES}
+
+
+def check(used: dict[str, int], wanted: dict[str, int], limits: dict[str, int]) -> None:
+    """Raises OverQuota with Nova's sentence. A limit of -1 is none."""
+    over = [name for name in RESOURCES if limits.get(name, -1) >= 0 and used[name] + wanted[name] > limits[name]]
+    if over:
+        requested = ", ".join(str(wanted[name]) for name in over)
+        in_use = ", ".join(str(used[name]) for name in over)
+        allowed = ", ".join(str(limits[name]) for name in over)
+        raise OverQuota(
+            f"Quota exceeded for {', '.join(over)}: Requested {requested}, but already used {in_use} of {allowed} {', '.join(over)}",
+            code="QuotaExceeded",
+        )
+
+
+def change(conn: sa.Connection, project_id: str, *, instances: int, cores: int, ram: int) -> None:
+    """Add to the project's row (negative figures take away). To be the last statement of a transaction: the row is contended."""
+    _CHANGE.run(conn, project_id=project_id, instances=instances, cores=cores, ram=ram)
+
+
+def recount(conn: sa.Connection) -> dict[str, dict[str, Any]]:
+    """What the rows should say, counted from the servers themselves: project -> instances, cores, ram."""
+    statement = sa.select(
+        servers.c.project_id,
+        sa.func.count().label("instances"),
+        sa.func.sum(servers.c.vcpus).label("cores"),
+        sa.func.sum(servers.c.memory_mb).label("ram"),
+    ).group_by(servers.c.project_id)
+    return {row["project_id"]: {name: int(row[name]) for name in RESOURCES} for row in conn.execute(statement).mappings()}

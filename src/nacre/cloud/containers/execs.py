@@ -1,0 +1,70 @@
+"""Execs: further processes in a container. Made first, then started once, then looked at (Engine API, "Exec")."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre.cloud.compute.tables import servers
+from nacre.cloud.containers.lookup import find
+from nacre.cloud.containers.tables import execs
+from nacre.cloud.context import Context
+from nacre.cloud.errors import Conflict, Invalid, NotFound
+from nacre.store import Prepared
+from nacre.store.schema import new_hex_id, now
+
+Row = dict[str, Any]
+
+KEPT_S = 300.0
+"""How long an exec that has ended can still be looked at, at least."""
+_INSERT = Prepared(execs.insert())
+_BY_ID = Prepared(
+    sa.select(execs, servers.c.host_id, servers.c.name)
+    .join(servers, servers.c.id == execs.c.server_id)
+    .where(execs.c.id == sa.bindparam("ident"), servers.c.project_id == sa.bindparam("project"))
+)
+"""An exec with its server's host."""
+
+
+def require_running(row: Row, ref: str, what: str) -> None:
+    """Raises Conflict in Docker's words. A server that was just told to run is left to its host to judge."""
+    if row["observed_state"] == "paused":
+        raise Conflict(f"container {ref} is paused, unpause the container before {what}")
+    if row["host_id"] is None or (row["observed_state"] != "running" and row["power"] != "running"):
+        raise Conflict(f"container {ref} is not running")
+
+
+def create(conn: sa.Connection, ctx: Context, ref: str, config: Row) -> str:
+    """The new exec's id. `config`: argv, env, cwd, user, tty, stdin, stdout, stderr, privileged, detach_keys, h, w."""
+    row = find(conn, ctx, ref)
+    if not config["argv"]:
+        raise Invalid("No exec command specified")
+    require_running(row, ref, "exec")
+    over = sa.and_(execs.c.server_id == row["id"], execs.c.exit_code.is_not(None), execs.c.created_at < now() - KEPT_S)
+    conn.execute(execs.delete().where(over))
+    ident = new_hex_id() + new_hex_id()
+    _INSERT.run(conn, id=ident, server_id=row["id"], config=config, running=False, exit_code=None, pid=0, created_at=now())
+    return ident
+
+
+def get(conn: sa.Connection, ctx: Context, ident: str) -> Row:
+    """Raises NotFound."""
+    row = _BY_ID.first(conn, ident=ident, project=ctx.project_id)
+    if row is None:
+        raise NotFound(f"No such exec instance: {ident}")
+    return dict(row)
+
+
+def claim(conn: sa.Connection, ctx: Context, ident: str) -> Row:
+    """Take the exec for its one start. Raises NotFound, Conflict."""
+    row = get(conn, ctx, ident)
+    if row["running"]:
+        raise Conflict(f"Error: Exec command {ident} is already running")
+    if row["exit_code"] is not None:
+        raise Conflict("exec command has already run")
+    conn.execute(execs.update().where(execs.c.id == ident).values(running=True))
+    return row
+
+
+def finish(conn: sa.Connection, ident: str, exit_code: int | None, pid: int) -> None:
+    """The exec has ended. Without an exit code it never began, and may be started again."""
+    conn.execute(execs.update().where(execs.c.id == ident).values(running=False, exit_code=exit_code, pid=pid))

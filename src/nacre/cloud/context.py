@@ -1,0 +1,41 @@
+"""Who asks: the outcome of authentication, handed to every operation."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+ROLE_IMPLIES: dict[str, frozenset[str]] = {
+    "admin": frozenset({"admin", "manager", "member", "reader"}),
+    "manager": frozenset({"manager", "member", "reader"}),
+    "member": frozenset({"member", "reader"}),
+    "reader": frozenset({"reader"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`roles` holds the implied ones too. At most one of project_id, domain_id and system is set: the token's scope."""
+
+    user_id: str
+    user_domain_id: str
+    project_id: str | None = None
+    domain_id: str | None = None
+    system: bool = False
+    roles: frozenset[str] = frozenset()
+    request_id: str = ""
+    user_name: str = ""
+    project_name: str = ""
+    token: Any = field(default=None, compare=False, repr=False)
+    """What Identity knows of the token (its own struct), for the calls that are about the token itself."""
+
+    @property
+    def is_admin(self) -> bool:
+        return "admin" in self.roles
+
+    def sees(self, project_id: str | None) -> bool:
+        """Whether things of that project exist for this caller: its own, or any for an admin."""
+        return self.is_admin or (project_id is not None and project_id == self.project_id)
+
+
+def internal(request_id: str = "") -> Context:
+    """The cloud itself (bootstrap, sweepers): an admin of the system without a user."""
+    return Context(user_id="", user_domain_id="", system=True, roles=ROLE_IMPLIES["admin"], request_id=request_id)

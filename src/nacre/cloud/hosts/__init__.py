@@ -1,0 +1,1 @@
+"""Hosts: their books (what is claimed), and the desired state of each as a numbered log of marks."""

@@ -1,0 +1,205 @@
+"""Identity's tables. Domains are rows of `projects` with `is_domain`, as in Keystone, so that a project's parent may be either."""
+
+import sqlalchemy as sa
+
+from nacre.store.schema import boolean, id_column, integer, json, moment, table, text
+
+ID = sa.String(64)
+
+regions = table(
+    "identity_regions",
+    id_column(),
+    text("description", default="", nullable=True),
+    text("parent_region_id", sa.ForeignKey("identity_regions.id"), nullable=True),
+    json("extra", default=dict),
+)
+
+services = table(
+    "identity_services",
+    id_column(),
+    text("type"),
+    text("name", nullable=True),
+    text("description", nullable=True),
+    boolean("enabled", default=True),
+    json("extra", default=dict),
+)
+
+endpoints = table(
+    "identity_endpoints",
+    id_column(),
+    text("interface"),
+    text("url"),
+    boolean("enabled", default=True),
+    text("service_id", sa.ForeignKey("identity_services.id", ondelete="CASCADE"), index=True),
+    text("region_id", sa.ForeignKey("identity_regions.id"), nullable=True, index=True),
+    json("extra", default=dict),
+)
+
+projects = table(
+    "identity_projects",
+    id_column(),
+    text("name"),
+    text("description", default="", nullable=True),
+    boolean("enabled", default=True),
+    boolean("is_domain", default=False),
+    text("domain_id", sa.ForeignKey("identity_projects.id"), nullable=True),
+    text("parent_id", sa.ForeignKey("identity_projects.id"), nullable=True, index=True),
+    json("options", default=dict),
+    json("extra", default=dict),
+    sa.UniqueConstraint("domain_id", "name"),
+)
+sa.Index(
+    "uq_identity_domains_name",
+    projects.c.name,
+    unique=True,
+    sqlite_where=projects.c.is_domain,
+    postgresql_where=projects.c.is_domain,
+)
+
+project_tags = table(
+    "identity_project_tags",
+    sa.Column("project_id", ID, sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True),
+)
+
+users = table(
+    "identity_users",
+    id_column(),
+    text("name"),
+    text("domain_id", sa.ForeignKey("identity_projects.id")),
+    boolean("enabled", default=True),
+    text("description", nullable=True),
+    text("default_project_id", nullable=True),
+    text("password_hash", nullable=True),
+    moment("tokens_valid_from", default=0.0),
+    json("options", default=dict),
+    json("extra", default=dict),
+    sa.UniqueConstraint("domain_id", "name"),
+)
+"""`tokens_valid_from`: tokens issued before this moment are revoked (the password changed, the user was disabled)."""
+
+groups = table(
+    "identity_groups",
+    id_column(),
+    text("name"),
+    text("description", default="", nullable=True),
+    text("domain_id", sa.ForeignKey("identity_projects.id")),
+    json("extra", default=dict),
+    sa.UniqueConstraint("domain_id", "name"),
+)
+
+memberships = table(
+    "identity_memberships",
+    sa.Column("group_id", ID, sa.ForeignKey("identity_groups.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("user_id", ID, sa.ForeignKey("identity_users.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+roles = table(
+    "identity_roles",
+    id_column(),
+    text("name"),
+    text("description", nullable=True),
+    text("domain_id", sa.ForeignKey("identity_projects.id"), nullable=True),
+    json("options", default=dict),
+    json("extra", default=dict),
+    sa.UniqueConstraint("domain_id", "name"),
+)
+sa.Index(
+    "uq_identity_global_roles_name",
+    roles.c.name,
+    unique=True,
+    sqlite_where=roles.c.domain_id.is_(None),
+    postgresql_where=roles.c.domain_id.is_(None),
+)
+
+implied_roles = table(
+    "identity_implied_roles",
+    sa.Column("prior_role_id", ID, sa.ForeignKey("identity_roles.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("implied_role_id", ID, sa.ForeignKey("identity_roles.id", ondelete="CASCADE"), primary_key=True),
+)
+
+assignments = table(
+    "identity_assignments",
+    sa.Column("actor_kind", sa.String(8), primary_key=True),
+    sa.Column("actor_id", ID, primary_key=True),
+    sa.Column("target_kind", sa.String(8), primary_key=True),
+    sa.Column("target_id", ID, primary_key=True),
+    sa.Column("role_id", ID, sa.ForeignKey("identity_roles.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("inherited", sa.Boolean, primary_key=True),
+    sa.Index(None, "target_kind", "target_id"),
+)
+"""actor_kind is user or group; target_kind project, domain or system (then target_id is `all`).
+`inherited` ones hold for what lies below the target."""
+
+credentials = table(
+    "identity_credentials",
+    id_column(),
+    text("type"),
+    text("blob"),
+    text("user_id", sa.ForeignKey("identity_users.id", ondelete="CASCADE"), index=True),
+    text("project_id", nullable=True, index=True),
+    json("extra", default=dict),
+)
+
+policies = table("identity_policies", id_column(), text("type"), text("blob"), json("extra", default=dict))
+
+trusts = table(
+    "identity_trusts",
+    id_column(),
+    text("trustor_user_id", sa.ForeignKey("identity_users.id", ondelete="CASCADE"), index=True),
+    text("trustee_user_id", sa.ForeignKey("identity_users.id", ondelete="CASCADE"), index=True),
+    text("project_id", sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), nullable=True, index=True),
+    boolean("impersonation"),
+    moment("expires_at", nullable=True),
+    integer("remaining_uses", nullable=True),
+    json("extra", default=dict),
+)
+
+trust_roles = table(
+    "identity_trust_roles",
+    sa.Column("trust_id", ID, sa.ForeignKey("identity_trusts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("role_id", ID, sa.ForeignKey("identity_roles.id", ondelete="CASCADE"), primary_key=True),
+)
+
+application_credentials = table(
+    "identity_application_credentials",
+    id_column(),
+    text("user_id", sa.ForeignKey("identity_users.id", ondelete="CASCADE")),
+    text("project_id", sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), index=True),
+    text("name"),
+    text("description", nullable=True),
+    text("secret_hash"),
+    moment("expires_at", nullable=True),
+    boolean("unrestricted", default=False),
+    sa.UniqueConstraint("user_id", "name"),
+)
+
+application_credential_roles = table(
+    "identity_application_credential_roles",
+    sa.Column(
+        "application_credential_id",
+        ID,
+        sa.ForeignKey("identity_application_credentials.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("role_id", ID, sa.ForeignKey("identity_roles.id", ondelete="CASCADE"), primary_key=True),
+)
+
+revocations = table(
+    "identity_revocations", sa.Column("audit_id", sa.String(32), primary_key=True), moment("expires_at", index=True)
+)
+"""Tokens that were revoked one by one, by their audit id, until they would have expired anyway."""
+
+fernet_keys = table("identity_fernet_keys", integer("id", primary_key=True), text("state"), text("wrapped"), moment("created_at"))
+"""`state` is staged (verifies only, signs next), primary (signs) or secondary (still verifies). `wrapped` is encrypted by the key file."""
+
+certificates = table(
+    "identity_certificates",
+    id_column("serial"),
+    text("user_id", sa.ForeignKey("identity_users.id", ondelete="CASCADE"), index=True),
+    text("project_id", sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), index=True),
+    moment("issued_at"),
+    moment("expires_at", index=True),
+    moment("revoked_at", nullable=True),
+)
+"""Certificates that stand for a user on a project, until they expire. `serial` is in hex digits. A row that is gone is as good as revoked."""

@@ -1,0 +1,183 @@
+"""Networks: https://docs.openstack.org/api-ref/network/v2/#networks."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from nacre.cloud.collection import Row
+from nacre.cloud.context import Context
+from nacre.cloud.errors import Conflict, Invalid
+from nacre.cloud.network import marks, quotas, walls
+from nacre.cloud.network.common import Readable, forget_tags, grouped, project_of, rows_of, stamped, touch
+from nacre.cloud.network.tables import fixed_ips, floating_ips, network_sequences, networks, pools, ports, routers, subnets
+from nacre.store import Page, Query
+
+VNI_MIN, VNI_MAX = 1_001, 16_777_215
+"""VXLAN's range, without numbers that other tools like to use."""
+VNI_ATTEMPTS_MAX = 4_096
+MTU_PHYSICAL = 1_500
+MTU_TUNNEL = 1_450
+"""What is left of 1,500 bytes beside VXLAN's headers over IPv4."""
+PHYSICAL = frozenset({"public"})
+
+
+def visible(ctx: Context) -> sa.ColumnElement[bool] | None:
+    """A project's own, shared ones and external ones."""
+    if ctx.is_admin:
+        return None
+    return sa.or_(networks.c.project_id == (ctx.project_id or ""), networks.c.shared, networks.c.external)
+
+
+def _complete(conn: sa.Connection, rows: list[Row]) -> None:
+    select = sa.select(subnets.c.network_id, subnets.c.id).order_by(subnets.c.created_at, subnets.c.id)
+    by_network = grouped(rows_of(conn, select, subnets.c.network_id, (row["id"] for row in rows)), "network_id")
+    for row in rows:
+        row["subnets"] = [subnet["id"] for subnet in by_network.get(row["id"], ())]
+
+
+_READ = Readable("Network", networks, visible, _complete, extra={"status": sa.literal("ACTIVE")})
+get = _READ.get
+plain = _READ.plain
+
+
+def find(conn: sa.Connection, ctx: Context, query: Query) -> Page:
+    return _READ.find(conn, ctx, query)
+
+
+def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
+    values = dict(values)
+    project_id = project_of(ctx, values)
+    row = stamped(project_id, _provider(values))
+    limit = MTU_PHYSICAL if row["physical"] else MTU_TUNNEL
+    row["mtu"] = _checked_mtu(values.get("mtu") or limit, limit)
+    row["vni"] = _vni(conn, values.get("vni"))
+    conn.execute(networks.insert(), row)
+    quotas.charge(conn, project_id, "network")
+    return _READ.some(conn, networks.c.id == row["id"])[0]
+
+
+def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
+    row = plain(conn, ctx, ident, owned=True)
+    for name, column in (("network_type", "network_type"), ("physical", "physical"), ("vni", "vni")):
+        if name in values and values[name] != row[column]:
+            raise Invalid("Plugin does not support updating provider attributes.", field=f"provider:{name}")
+    if values.get("mtu") is not None:
+        _checked_mtu(values["mtu"], MTU_PHYSICAL if row["physical"] else MTU_TUNNEL)
+    _check_sharing(conn, row, values)
+    touch(conn, networks, ident, values)
+    gathered = marks.Marks()
+    marks.network_changed(conn, gathered, ident)
+    gathered.flush(conn)
+    return get(conn, ctx, ident)
+
+
+def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
+    """Its subnets and the floating IPs of it that nobody uses go with it. Raises Conflict while it has other ports."""
+    row = plain(conn, ctx, ident, owned=True)
+    _drop_unused_floating_ips(conn, ident)
+    if conn.execute(sa.select(ports.c.id).where(ports.c.network_id == ident).limit(1)).first() is not None:
+        raise Conflict(
+            f"Unable to complete operation on network {ident}. There are one or more ports still in use on the network.",
+            code="NetworkInUse",
+        )
+    gone = conn.execute(sa.select(subnets.c.id, subnets.c.project_id).where(subnets.c.network_id == ident)).all()
+    for subnet_id, project_id in gone:
+        quotas.refund(conn, project_id, "subnet")
+        forget_tags(conn, subnet_id)
+    conn.execute(pools.delete().where(pools.c.subnet_id.in_([subnet_id for subnet_id, _ in gone])))
+    conn.execute(subnets.delete().where(subnets.c.network_id == ident))
+    conn.execute(networks.delete().where(networks.c.id == ident))
+    walls.forget(conn, ident)
+    forget_tags(conn, ident)
+    quotas.refund(conn, row["project_id"], "network")
+
+
+def _drop_unused_floating_ips(conn: sa.Connection, ident: str) -> None:
+    select = sa.select(floating_ips.c.id, floating_ips.c.project_id, floating_ips.c.floating_port_id)
+    unused = conn.execute(select.where(floating_ips.c.floating_network_id == ident, floating_ips.c.port_id.is_(None))).all()
+    for floating_id, project_id, port_id in unused:
+        conn.execute(floating_ips.delete().where(floating_ips.c.id == floating_id))
+        conn.execute(ports.delete().where(ports.c.id == port_id))
+        forget_tags(conn, floating_id)
+        quotas.refund(conn, project_id, "floatingip")
+
+
+def _provider(values: Row) -> Row:
+    """Tenant networks are VXLAN; a flat one needs the name of a physical network. Raises Invalid."""
+    kind = values.get("network_type") or ("flat" if values.get("physical") else "vxlan")
+    if kind not in ("vxlan", "flat"):
+        raise Invalid(f"Network type {kind} is not supported: use vxlan or flat.", field="provider:network_type")
+    physical = values.get("physical")
+    if kind == "flat":
+        if physical not in PHYSICAL:
+            raise Invalid(f"Physical network {physical} is unknown.", field="provider:physical_network")
+        if values.get("vni") is not None:
+            raise Invalid("A flat network has no segmentation id.", field="provider:segmentation_id")
+    elif physical is not None:
+        raise Invalid("A vxlan network has no physical network.", field="provider:physical_network")
+    if values.get("is_default") and not values.get("external"):
+        raise Invalid("Only an external network can be the default one.", field="is_default")
+    return {**values, "network_type": kind, "physical": physical}
+
+
+def _checked_mtu(mtu: int, limit: int) -> int:
+    if mtu > limit:
+        raise Invalid(f"Requested MTU is too big, maximum is {limit}.", field="mtu", code="InvalidInput")
+    return mtu
+
+
+def _vni(conn: sa.Connection, asked: int | None) -> int:
+    """The number that was asked for, or the next one in turn that no network has."""
+    if asked is not None:
+        if conn.execute(sa.select(networks.c.id).where(networks.c.vni == asked)).first() is not None:
+            raise Conflict(f"Unable to create the network. The VXLAN id {asked} is in use.", code="TunnelIdInUse")
+        return asked
+    turn = insert(network_sequences).values(name="vni", value=VNI_MIN)
+    step = sa.case((network_sequences.c.value >= VNI_MAX, VNI_MIN), else_=network_sequences.c.value + 1)
+    statement = turn.on_conflict_do_update(index_elements=["name"], set_={"value": step}).returning(network_sequences.c.value)
+    for _ in range(VNI_ATTEMPTS_MAX):
+        vni: int = conn.execute(statement).scalar_one()
+        if conn.execute(sa.select(networks.c.id).where(networks.c.vni == vni)).first() is None:
+            return vni
+    raise Conflict("Unable to create the network. No tenant network is available for allocation.", code="NoNetworkAvailable")
+
+
+def _check_sharing(conn: sa.Connection, row: Row, values: Row) -> None:
+    """Sharing cannot be taken back from those who use it."""
+    if row["shared"] and values.get("shared") is False:
+        others = sa.select(ports.c.id).where(ports.c.network_id == row["id"], ports.c.project_id.not_in([row["project_id"], ""]))
+        if conn.execute(others.limit(1)).first() is not None:
+            raise Conflict(
+                f"Unable to reconfigure sharing settings for network {row['id']}. Multiple tenants are using it.",
+                code="InvalidSharedSetting",
+            )
+    if row["external"] and values.get("external") is False:
+        used = conn.execute(sa.select(routers.c.id).where(routers.c.external_network_id == row["id"]).limit(1)).first()
+        if used is not None:
+            raise Conflict(
+                f"External network {row['id']} cannot be updated to be made non-external, since it has existing gateway ports.",
+                code="ExternalNetworkInUse",
+            )
+
+
+def availability(conn: sa.Connection, ctx: Context, ident: str | None = None) -> list[Row]:
+    """How many addresses each network's pools hold, and how many of them are taken (network-ip-availability)."""
+    where = () if ident is None else (networks.c.id == ident,)
+    found = [dict(row) for row in conn.execute(sa.select(networks).where(*where)).mappings()]
+    if ident is not None and not found:
+        raise _READ.missing(ident)
+    select = sa.select(subnets.c.id, subnets.c.network_id, subnets.c.name, subnets.c.cidr, subnets.c.ip_version)
+    of_networks = rows_of(conn, select, subnets.c.network_id, (row["id"] for row in found))
+    sizes: dict[str, int] = {}
+    ranges = sa.select(pools.c.subnet_id, pools.c.first_key, pools.c.last_key)
+    for pool in rows_of(conn, ranges, pools.c.subnet_id, (row["id"] for row in of_networks)):
+        size = int(pool["last_key"], 16) - int(pool["first_key"], 16) + 1
+        sizes[pool["subnet_id"]] = sizes.get(pool["subnet_id"], 0) + size
+    counts = sa.select(fixed_ips.c.subnet_id, sa.func.count().label("used")).group_by(fixed_ips.c.subnet_id)
+    used = {row["subnet_id"]: row["used"] for row in rows_of(conn, counts, fixed_ips.c.subnet_id, sizes)}
+    by_network = grouped(of_networks, "network_id")
+    for row in found:
+        row["subnets"] = [
+            {**subnet, "total_ips": sizes.get(subnet["id"], 0), "used_ips": used.get(subnet["id"], 0)}
+            for subnet in by_network.get(row["id"], ())
+        ]
+    return found

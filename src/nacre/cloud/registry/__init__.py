@@ -1,0 +1,1 @@
+"""The registry: a project's images under PROJECT/NAME, in and out by the OCI distribution specification."""

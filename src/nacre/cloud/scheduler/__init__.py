@@ -1,0 +1,35 @@
+"""The scheduler: a pure package. From a snapshot of hosts and a request it plans; the claim is made by who asked, in its transaction."""
+
+from nacre.cloud.scheduler.conditions import FILTER_NAMES
+from nacre.cloud.scheduler.expressions import Expression, ExpressionError, parse, parse_all
+from nacre.cloud.scheduler.filters import FILTERS
+from nacre.cloud.scheduler.plan import NoValidHost, plan
+from nacre.cloud.scheduler.snapshot import (
+    NO_CONDITIONS,
+    Conditions,
+    Dependency,
+    HostView,
+    Neighbour,
+    Ratios,
+    Request,
+    Strategy,
+)
+
+__all__ = [
+    "FILTERS",
+    "FILTER_NAMES",
+    "NO_CONDITIONS",
+    "Conditions",
+    "Dependency",
+    "Expression",
+    "ExpressionError",
+    "HostView",
+    "Neighbour",
+    "NoValidHost",
+    "Ratios",
+    "Request",
+    "Strategy",
+    "parse",
+    "parse_all",
+    "plan",
+]

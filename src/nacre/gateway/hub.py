@@ -1,0 +1,208 @@
+"""The hub: every stream that this API process holds, and the HTTP that nodes speak to it.
+
+GET  /stream            the WebSocket of a host
+GET  /hosts/{host}/blobs/{digest}    image bytes, only for a host whose guests need them
+GET  /hosts/{host}/names?port=P&name=X&type=A    a name that only the control plane knows, as a port of the host sees it
+ANY  /hosts/{host}/ports/{port}/v1/...    the catalog, as the project of that port sees it (mounted by the API process)
+POST /streams/{id}      a dial-back: the bytes that a client waits for, under a one-time id
+GET  /streams/{id}      an open dial-back: a WebSocket on which bytes go both ways
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from nacre.cloud.compute.images import host_needs
+from nacre.cloud.core import Cloud
+from nacre.cloud.errors import CloudError, Unavailable
+from nacre.cloud.network import names
+from nacre.gateway.stream import BEAT_EVERY_S, LOST_AFTER_BEATS, HostStream
+from nacre.gateway.streams import OpenStream, error_of
+from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_node
+from nacre.protocol.messages import Hello
+from nacre.protocol.streams import Failure
+
+DIAL_TIMEOUT_S = 20.0
+DIAL_BYTES_MAX = 64 * 1024 * 1024
+HELLO_TIMEOUT_S = 10.0
+LEASE_S = BEAT_EVERY_S * LOST_AFTER_BEATS
+
+T = TypeVar("T")
+
+log = logging.getLogger("nacre.gateway")
+
+
+class Hub:
+    """Implements `nacre.cloud.core.Hosts` for the streams of this process."""
+
+    def __init__(self, node_uids: frozenset[int]) -> None:
+        self._node_uids = node_uids
+        self._streams: dict[str, HostStream] = {}
+        self._dials: dict[str, asyncio.Future[bytes]] = {}
+        self._opens: dict[str, asyncio.Future[OpenStream]] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._cloud: Cloud | None = None
+        self._heard_s: dict[str, float] = {}
+        """When each host was last heard of, by this process's own clock."""
+
+    def alive(self) -> frozenset[str]:
+        """Hosts with a stream, and those whose lease has not run out: a node that is being restarted will fetch what it missed."""
+        lately = _now_s() - LEASE_S
+        return frozenset((*self._streams, *(host_id for host_id, heard_s in self._heard_s.items() if heard_s > lately)))
+
+    def connected(self) -> frozenset[str]:
+        return frozenset(self._streams)
+
+    def renew(self, host_ids: Iterable[str]) -> None:
+        """This process has just begun: leases start anew before any host is taken for dead."""
+        self._heard_s.update(dict.fromkeys(host_ids, _now_s()))
+
+    def facts(self, host_id: str) -> dict[str, Any]:
+        """The host's facts as they were heard last, empty when it never had a stream here."""
+        stream = self._streams.get(host_id)
+        return stream.facts if stream else self._facts.get(host_id, {})
+
+    async def dial(self, host_id: str, kind: str, ident: str, params: dict[str, Any]) -> bytes:
+        return await self._ask(self._dials, host_id, kind, ident, params)
+
+    async def open(self, host_id: str, kind: str, ident: str, params: dict[str, Any]) -> OpenStream:
+        return await self._ask(self._opens, host_id, kind, ident, params)
+
+    async def _ask(self, waiting: dict[str, asyncio.Future[T]], host_id: str, kind: str, ident: str, params: dict[str, Any]) -> T:
+        """Send a dial under a one-time id and wait for what comes back under it."""
+        stream = self._streams.get(host_id)
+        if stream is None:
+            raise Unavailable(f"The host {host_id} is not connected; try again when it is back.", code="HostNotConnected")
+        key = secrets.token_urlsafe(24)
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiting[key] = answer
+        stream.dial(key, kind, ident, params)
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            raise Unavailable(f"The host {host_id} did not answer within {DIAL_TIMEOUT_S:.0f} s.") from None
+        finally:
+            waiting.pop(key, None)
+
+    def application(self, cloud: Cloud) -> web.Application:
+        """The HTTP side, to be served on the unix socket."""
+        self._cloud = cloud
+        app = web.Application(client_max_size=DIAL_BYTES_MAX, middlewares=[self._check_peer])
+        app.on_shutdown.append(self._end_streams)
+        app.router.add_get("/stream", self._serve_stream)
+        app.router.add_get("/hosts/{host}/blobs/{digest}", self._serve_blob)
+        app.router.add_get("/hosts/{host}/names", self._serve_name)
+        app.router.add_post("/streams/{stream}", self._serve_dial_back)
+        app.router.add_get("/streams/{stream}", self._serve_open_stream)
+        return app
+
+    async def _end_streams(self, app: web.Application) -> None:
+        """The process ends: its nodes need not be waited for."""
+        await asyncio.gather(*(stream.end() for stream in tuple(self._streams.values())))
+
+    @web.middleware
+    async def _check_peer(self, request: web.Request, handler: object) -> web.StreamResponse:
+        """Only the node's user may speak here (SO_PEERCRED, unix(7))."""
+        peer = request.transport.get_extra_info("socket") if request.transport else None
+        if peer is None or _peer_uid(peer) not in self._node_uids:
+            raise web.HTTPForbidden(text="this socket is for the node")
+        return await handler(request)  # type: ignore[operator, no-any-return]
+
+    async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
+        assert self._cloud is not None
+        websocket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MAX, compress=False)
+        await websocket.prepare(request)
+        first = await websocket.receive(timeout=HELLO_TIMEOUT_S)
+        if first.type is not WSMsgType.BINARY:
+            return websocket
+        try:
+            hello = decode_from_node(first.data)
+        except msgspec.DecodeError as error:
+            log.warning("a node's first frame was not understood: %s", error)
+            return websocket
+        if isinstance(hello, Hello):
+            await self._run(HostStream(self._cloud, websocket, hello))
+        return websocket
+
+    async def _run(self, stream: HostStream) -> None:
+        self._streams[stream.host_id] = stream
+        try:
+            await stream.run()
+        except msgspec.DecodeError as error:
+            log.warning("host %s sent a frame that was not understood: %s", stream.host_id, error)
+        finally:
+            self._heard_s[stream.host_id] = _now_s()
+            self._facts[stream.host_id] = stream.facts
+            if self._streams.get(stream.host_id) is stream:
+                del self._streams[stream.host_id]
+
+    async def _serve_blob(self, request: web.Request) -> web.StreamResponse:
+        assert self._cloud is not None
+        digest, host_id = request.match_info["digest"], request.match_info["host"]
+        if not self._cloud.store.read_now(host_needs, host_id, digest):
+            raise web.HTTPForbidden(text="no guest of this host needs that image")
+        path: Path = self._cloud.blobs.path(digest)
+        if not await asyncio.to_thread(path.exists):
+            raise web.HTTPNotFound(text="no such blob")
+        return web.FileResponse(path, chunk_size=1024 * 1024)
+
+    async def _serve_name(self, request: web.Request) -> web.Response:
+        assert self._cloud is not None
+        asked = [request.query.get(part, "") for part in ("port", "name", "type")]
+        answer = self._cloud.store.read_now(names.lookup, request.match_info["host"], *asked)
+        if answer is None:
+            raise web.HTTPForbidden(text="that port is not on this host")
+        return web.Response(body=msgspec.msgpack.encode(answer), content_type="application/msgpack")
+
+    async def _serve_dial_back(self, request: web.Request) -> web.StreamResponse:
+        answer = self._dials.get(request.match_info["stream"])
+        if answer is None or answer.done():
+            raise web.HTTPNotFound(text="nobody waits for this stream")
+        data = await request.read()
+        if not answer.done():
+            if request.headers.get("X-Nacre-Failure"):
+                answer.set_exception(error_of(msgspec.msgpack.decode(data, type=Failure)))
+            else:
+                answer.set_result(data)
+        return web.Response(status=204)
+
+    async def _serve_open_stream(self, request: web.Request) -> web.StreamResponse:
+        """Hand the node's WebSocket to who waits for it, and keep it until that one is done."""
+        answer = self._opens.get(request.match_info["stream"])
+        if answer is None or answer.done():
+            raise web.HTTPNotFound(text="nobody waits for this stream")
+        websocket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MAX, compress=False)
+        await websocket.prepare(request)
+        stream = OpenStream(websocket)
+        try:
+            await stream.begin()
+        except (CloudError, msgspec.DecodeError) as error:
+            if not answer.done():
+                answer.set_exception(error if isinstance(error, CloudError) else Unavailable(f"The host spoke nonsense: {error}"))
+            return websocket
+        if answer.done():
+            return websocket  # Whoever asked has gone meanwhile.
+        answer.set_result(stream)
+        await stream.closed.wait()
+        return websocket
+
+
+def _now_s() -> float:
+    """A clock that nobody sets and that counts while the machine sleeps (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _peer_uid(peer: socket.socket) -> int:
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(uid)

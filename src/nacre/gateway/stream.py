@@ -1,0 +1,176 @@
+"""One host's stream: tells the node what changed, hands it the desired state, writes down what it observes."""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+import sqlalchemy as sa
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from nacre.cloud.compute import observations as compute
+from nacre.cloud.core import Cloud
+from nacre.cloud.discovery import derived
+from nacre.cloud.hosts import desired, operations
+from nacre.cloud.hosts.compilers import COMPILERS
+from nacre.cloud.network import observations as network
+from nacre.cloud.network.placing import place_routers
+from nacre.cloud.volumes import observations as volumes
+from nacre.cloud.volumes.placing import note_drivers
+from nacre.protocol import Beat, Changed, Desired, Dial, Fetch, FromApi, Hello, Observation, Refuse, Report, Welcome, agree
+from nacre.protocol.frames import decode_from_node, encode
+
+BEAT_EVERY_S = 5.0
+LOST_AFTER_BEATS = 3
+"""A node that was silent for so many beats is taken for lost, and its stream is ended."""
+BATCH_OBSERVATIONS_MAX = 512
+
+log = logging.getLogger("nacre.gateway")
+
+
+class HostStream:
+    """From Hello to the end of the connection."""
+
+    def __init__(self, cloud: Cloud, socket: web.WebSocketResponse, hello: Hello) -> None:
+        self.cloud = cloud
+        self.host_id = hello.host_id
+        self._hello = hello
+        self._socket = socket
+        self._observed: dict[tuple[str, str], Observation] = {}
+        self._wake = asyncio.Event()
+        self._outbox: asyncio.Queue[FromApi] = asyncio.Queue()
+        self.facts = dict(hello.facts)
+        self._drivers_changed = False
+        self._told: int | None = None
+        """The revision of the desired state that was sent last; None until the node's first fetch."""
+
+    async def end(self) -> None:
+        """The API process goes away; the node looks for it again."""
+        await self._socket.close(code=WSCloseCode.GOING_AWAY)
+
+    async def run(self) -> None:
+        """Serve the stream until it ends."""
+        version = agree(self._hello.protocol_min, self._hello.protocol_max)
+        if version is None:
+            reason = f"no common protocol version: the node speaks {self._hello.protocol_min} to {self._hello.protocol_max}"
+            await self._socket.send_bytes(encode(Refuse(reason)))
+            return
+        await self.cloud.store.write(_join, self._hello)
+        unwatch = self.cloud.store.watch(desired.topic(self.host_id), self._changed)
+        tasks = [asyncio.create_task(self._write_frames()), asyncio.create_task(self._record())]
+        self.send(Welcome(version, self.cloud.settings.cloud_id, BEAT_EVERY_S))
+        try:
+            await self._read_frames()
+        finally:
+            unwatch()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def send(self, message: FromApi) -> None:
+        self._outbox.put_nowait(message)
+
+    def dial(self, stream: str, kind: str, ident: str, params: dict[str, Any]) -> None:
+        self.send(Dial(stream, kind, ident, params))
+
+    def _changed(self, topic: str, revision: int) -> None:
+        self.send(Changed(revision))
+
+    async def _read_frames(self) -> None:
+        while True:
+            try:
+                message = await self._socket.receive(timeout=BEAT_EVERY_S * LOST_AFTER_BEATS)
+            except TimeoutError:
+                log.warning("host %s was silent for %d beats: its stream is ended", self.host_id, LOST_AFTER_BEATS)
+                return
+            if message.type is not WSMsgType.BINARY:
+                return
+            self._handle(message.data)
+
+    def _handle(self, frame: bytes) -> None:
+        message = decode_from_node(frame)
+        match message:
+            case Fetch(since=since):
+                self.send(self._compile(since))
+            case Report(observations=observations):
+                for observation in observations:
+                    self._observed[observation.kind, observation.id] = observation
+                self._wake.set()
+            case Beat(facts=facts):
+                if facts:
+                    if "volume_drivers" in facts and facts["volume_drivers"] != self.facts.get("volume_drivers"):
+                        self._drivers_changed = True
+                        self._wake.set()
+                    # A new mapping each time: the scheduler may be reading the old one in the store's thread.
+                    self.facts = {name: value for name, value in {**self.facts, **facts}.items() if value is not None}
+            case Hello():
+                log.warning("host %s said hello twice", self.host_id)
+
+    async def _write_frames(self) -> None:
+        while True:
+            message = await self._outbox.get()
+            if isinstance(message, Changed):
+                message = self._latest_change(message)
+                if self._told is not None:
+                    # The node has said where it stands: what changed since goes along at once and spares it the question.
+                    told, message = self._told, self._compile(self._told)
+                    if message.revision == told:
+                        continue
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self._socket.send_bytes(encode(message))
+
+    def _compile(self, since: int) -> Desired:
+        answer = self.cloud.store.read_now(_desired, self.host_id, since)
+        self._told = answer.revision
+        return answer
+
+    def _latest_change(self, message: Changed) -> FromApi:
+        """Of several changes in a row the last one says it all."""
+        waiting = self._outbox._queue  # type: ignore[attr-defined]
+        while waiting and isinstance(waiting[0], Changed):
+            message = self._outbox.get_nowait()  # type: ignore[assignment]
+        return message
+
+    async def _record(self) -> None:
+        """Write observations down in batches: while one batch is being committed, the next one gathers."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._drivers_changed:
+                self._drivers_changed = False
+                await self.cloud.store.write(note_drivers, self.host_id, list(self.facts["volume_drivers"]))
+            while self._observed:
+                keys = list(self._observed)[:BATCH_OBSERVATIONS_MAX]
+                batch = [self._observed.pop(key) for key in keys]
+                try:
+                    await self.cloud.store.write(_record, self.host_id, batch)
+                except Exception:
+                    log.exception("observations of host %s were not recorded; the node will be asked again", self.host_id)
+                    await self._socket.close()
+                    return
+
+
+def _join(conn: sa.Connection, hello: Hello) -> None:
+    row = operations.register(conn, hello)
+    place_routers(conn, hello.host_id)
+    note_drivers(conn, hello.host_id, list(hello.facts.get("volume_drivers", ())))
+    log.info("host %s (%s) %s", hello.hostname, hello.host_id, "joined" if row["joined"] else "is back")
+
+
+def _desired(conn: sa.Connection, host_id: str, since: int) -> Desired:
+    return desired.since(conn, COMPILERS, host_id, since)
+
+
+def _record(conn: sa.Connection, host_id: str, batch: list[Observation]) -> None:
+    """One transaction: guests, network things and volumes as they were seen, and what is gone is forgotten."""
+    guests = [seen for seen in batch if seen.kind == "guest"]
+    compute.observe(conn, host_id, guests)
+    derived.reconcile(conn, [seen.id for seen in guests])
+    network.observe(conn, host_id, [seen for seen in batch if seen.kind not in ("guest", "volume")])
+    volumes.observe(conn, host_id, [seen for seen in batch if seen.kind == "volume"])
+    gone: dict[str, list[str]] = {}
+    for seen in batch:
+        if seen.state == "gone":
+            gone.setdefault(seen.kind, []).append(seen.id)
+    for kind, ids in gone.items():
+        desired.settle(conn, COMPILERS, host_id, kind, ids)  # type: ignore[arg-type]

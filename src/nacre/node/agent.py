@@ -1,0 +1,322 @@
+"""The agent: keeps one stream to an API process, and hands what it hears to the reconciler."""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import socket
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from yarl import URL
+
+from nacre.node import talks
+from nacre.node.drivers import GuestDriver, NetworkDriver, StreamServer, VolumeDriver
+from nacre.node.facts import Facts
+from nacre.node.reconcile import Reconciler
+from nacre.protocol import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Beat,
+    Changed,
+    Desired,
+    Dial,
+    Fetch,
+    Hello,
+    Observation,
+    Refuse,
+    Report,
+    Welcome,
+)
+from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_api, encode
+from nacre.protocol.messages import Capacity, Survey
+from nacre.protocol.names import NameAnswer
+from nacre.protocol.probes import Probe
+
+RECONNECT_MIN_S = 0.05
+RECONNECT_MAX_S = 3.0
+REPORT_EVERY_S = 0.002
+"""Observations that come within this time share a frame."""
+BLOB_TIMEOUT_S = 3600.0
+NAME_TIMEOUT_S = 3.0
+RELAY_TIMEOUT_S = 660.0
+"""Longer than the longest query waits."""
+
+log = logging.getLogger("nacre.node")
+
+
+class Host(msgspec.Struct, frozen=True):
+    """What this host says of itself in its Hello."""
+
+    id: str
+    hostname: str
+    boot_id: str
+    capacity: Capacity
+    runtimes: tuple[str, ...]
+    hypervisor_type: str
+    tunnel_ip: str | None = None
+
+
+class Api:
+    """HTTP to the API process over its unix socket. Also the image cache's source of bytes."""
+
+    def __init__(self, path: str, uid: int, host_id: str) -> None:
+        self._path = path
+        self._uid = uid
+        self._host_id = host_id
+        self.session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path, limit=0), base_url="http://nacre")
+
+    async def connect(self) -> aiohttp.ClientWebSocketResponse:
+        """Open the stream. Raises OSError, also when the socket's other end is not the API's user."""
+        try:
+            websocket = await self.session.ws_connect("/stream", max_msg_size=FRAME_BYTES_MAX, compress=0)
+        except aiohttp.ClientError as error:
+            raise ConnectionError(str(error)) from error
+        peer = websocket.get_extra_info("socket")
+        if peer is None or _peer_uid(peer) != self._uid:
+            await websocket.close()
+            raise PermissionError(f"the process at {self._path} is not the API's user {self._uid}")
+        return websocket
+
+    async def fetch(self, digest: str, target: Path) -> None:
+        """Write a blob to `target`, checked against its digest. Raises OSError."""
+        sha256 = hashlib.sha256()
+        timeout = aiohttp.ClientTimeout(total=BLOB_TIMEOUT_S)
+        try:
+            async with self.session.get(f"/hosts/{self._host_id}/blobs/{digest}", timeout=timeout) as response:
+                if response.status != 200:
+                    raise OSError(
+                        f"the API answered {response.status} to the request for image {digest}: {await response.text()}"
+                    )
+                with target.open("wb") as file:
+                    async for chunk in response.content.iter_chunked(1024 * 1024):
+                        await asyncio.to_thread(_take, sha256, file, chunk)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise OSError(f"image {digest} could not be fetched: {error}") from error
+        if f"sha256:{sha256.hexdigest()}" != digest:
+            target.unlink(missing_ok=True)
+            raise OSError(f"the bytes that came for image {digest} have another digest")
+
+    async def ask_name(self, port_id: str, name: str, rtype: str) -> NameAnswer:
+        """A name that only the control plane knows. Raises OSError."""
+        url = f"/hosts/{self._host_id}/names"
+        params = {"port": port_id, "name": name, "type": rtype}
+        try:
+            async with self.session.get(url, params=params, timeout=aiohttp.ClientTimeout(total=NAME_TIMEOUT_S)) as response:
+                if response.status != 200:
+                    raise OSError(f"the API answered {response.status} to the question for {name}")
+                return msgspec.msgpack.decode(await response.read(), type=NameAnswer)
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+            raise OSError(f"the API could not be asked for {name}: {error}") from error
+
+    async def relay(self, port_id: str, request: web.BaseRequest, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """A guest's question to its project's catalog, which may be waited for. Raises OSError."""
+        url = URL(f"http://nacre/hosts/{self._host_id}/ports/{port_id}{request.raw_path}", encoded=True)
+        timeout = aiohttp.ClientTimeout(total=RELAY_TIMEOUT_S)
+        try:
+            return await self.session.request(
+                request.method, url, data=body or None, headers=headers, timeout=timeout, allow_redirects=False
+            )
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise OSError(str(error)) from error
+
+    async def close(self) -> None:
+        await self.session.close()
+
+
+def _take(sha256: Any, file: Any, chunk: bytes) -> None:
+    sha256.update(chunk)
+    file.write(chunk)
+
+
+def _peer_uid(peer: socket.socket) -> int:
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(uid)
+
+
+class Agent:
+    """One host. `run` never returns until it is cancelled; a lost stream is opened again and all observations are repeated."""
+
+    def __init__(
+        self,
+        host: Host,
+        api: Api,
+        guests: GuestDriver,
+        network: NetworkDriver,
+        volumes: VolumeDriver,
+        streams: StreamServer | None = None,
+        facts: Facts | None = None,
+    ) -> None:
+        self.host = host
+        self._facts = facts or Facts(given={})
+        self._streams = streams
+        self._api = api
+        self._guests = guests
+        self._network = network
+        self._volumes = volumes
+        self._reconciler = Reconciler(guests, network, volumes, self._observe)
+        self._pending: dict[tuple[str, str], Observation] = {}
+        self._report = asyncio.Event()
+        self._revision = 0
+        self._fetching = False
+        self._fetch_again = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        await self._network.start()
+        await self._volumes.start()
+        await self._guests.start(self._reconciler.saw)
+        facts = asyncio.create_task(self._facts.run())
+        try:
+            await self._keep_a_stream()
+        finally:
+            facts.cancel()
+
+    async def _keep_a_stream(self) -> None:
+        delay_s = RECONNECT_MIN_S
+        while True:
+            try:
+                websocket = await self._api.connect()
+            except OSError as error:
+                log.debug("no stream: %s", error)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 1.5, RECONNECT_MAX_S)
+                continue
+            delay_s = RECONNECT_MIN_S
+            try:
+                await self._converse(websocket)
+            except (ConnectionError, aiohttp.ClientError, msgspec.DecodeError) as error:
+                log.warning("the stream broke: %s", error)
+            finally:
+                await websocket.close()
+            await asyncio.sleep(delay_s)
+
+    async def close(self) -> None:
+        """Let go of everything; guests and networks stay as they are."""
+        await self._reconciler.close()
+        if self._streams is not None:
+            await self._streams.close()
+        await self._guests.close()
+        await self._network.close()
+        await self._volumes.close()
+
+    def _observe(self, observation: Observation) -> None:
+        self._pending[observation.kind, observation.id] = observation
+        self._report.set()
+
+    async def _converse(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        host = self.host
+        await websocket.send_bytes(
+            encode(
+                Hello(
+                    PROTOCOL_MIN,
+                    PROTOCOL_MAX,
+                    host.id,
+                    host.hostname,
+                    host.boot_id,
+                    host.capacity,
+                    host.runtimes,
+                    host.hypervisor_type,
+                    {**self._facts.all(), **self._volumes.facts()},
+                    host.tunnel_ip,
+                )
+            )
+        )
+        self._fetching = self._fetch_again = False
+        for observation in self._reconciler.observations():
+            self._observe(observation)
+        reporter = asyncio.create_task(self._send_reports(websocket))
+        beater: asyncio.Task[None] | None = None
+        try:
+            async for message in websocket:
+                if message.type is not aiohttp.WSMsgType.BINARY:
+                    break
+                frame = decode_from_api(message.data)
+                if isinstance(frame, Welcome):
+                    beater = beater or asyncio.create_task(self._send_beats(websocket, frame.beat_every_s))
+                await self._hear(websocket, frame)
+        finally:
+            reporter.cancel()
+            if beater:
+                beater.cancel()
+
+    async def _hear(self, websocket: aiohttp.ClientWebSocketResponse, frame: Any) -> None:
+        match frame:
+            case Welcome():
+                await self._fetch(websocket)
+            case Refuse(reason=reason):
+                log.error("the API refuses this host: %s", reason)
+            case Changed(revision=revision):
+                if revision > self._revision:
+                    await self._fetch(websocket)
+            case Desired():
+                self._fetching = False
+                self._revision = max(self._revision, frame.revision)
+                self._reconciler.take(frame)
+                if self._fetch_again:
+                    await self._fetch(websocket)
+            case Dial():
+                task = asyncio.create_task(talks.answer(self._api.session, frame, self._whole, self._streams))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _fetch(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        """Ask for what changed; at most one question is under way."""
+        if self._fetching:
+            self._fetch_again = True
+            return
+        self._fetching, self._fetch_again = True, False
+        await websocket.send_bytes(encode(Fetch(self._revision)))
+
+    async def _send_reports(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            await self._report.wait()
+            await asyncio.sleep(REPORT_EVERY_S)
+            self._report.clear()
+            batch, self._pending = self._pending, {}
+            try:
+                await websocket.send_bytes(encode(Report(tuple(batch.values()))))
+            except (ConnectionError, RuntimeError, aiohttp.ClientError):
+                # The next stream repeats every observation, these too.
+                return
+
+    async def _send_beats(self, websocket: aiohttp.ClientWebSocketResponse, every_s: float) -> None:
+        counter = 0
+        while True:
+            await asyncio.sleep(every_s)
+            counter += 1
+            try:
+                await websocket.send_bytes(encode(Beat(counter, {**self._facts.changes(), **self._volumes.facts()})))
+                await self._fetch(websocket)
+            except (ConnectionError, RuntimeError, aiohttp.ClientError):
+                return
+
+    async def _whole(self, kind: str, ident: str, params: dict[str, Any]) -> bytes:
+        if kind == "console":
+            return await self._guests.console(ident)
+        if kind == "survey":
+            return msgspec.msgpack.encode(await self._survey())
+        if kind == "check":
+            return msgspec.msgpack.encode(await self._network.probe(ident, msgspec.convert(params, Probe)))
+        if kind == "volumes_usage":
+            return msgspec.json.encode(await self._usages(params.get("ids") or ()))
+        if self._streams is None:
+            raise LookupError(f"this host's runtime does not serve {kind}")
+        return await self._streams.whole(kind, ident, params)
+
+    async def _usages(self, ids: Iterable[str]) -> dict[str, int]:
+        found = {}
+        for volume_id in ids:
+            with contextlib.suppress(LookupError, OSError):
+                found[volume_id] = await self._volumes.usage(volume_id)
+        return found
+
+    async def _survey(self) -> Survey:
+        holdings = [*await self._network.survey(), *await self._guests.survey(), *await self._volumes.survey()]
+        return Survey(tuple(holdings), tuple(self._reconciler.observations()))

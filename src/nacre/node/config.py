@@ -1,0 +1,39 @@
+"""What a node is told at its start: one JSON file, written by `up` or `join`, readable by root only."""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+
+class NodeConfig(Struct, frozen=True):
+    """Ids, paths and peers; nothing secret."""
+
+    host_id: str
+    cloud_id: str
+    """Four hex digits in every name of ours in the kernel, so that two clouds can live on one machine."""
+    state_dir: str
+    """Only the node writes here: guests, layers, console logs."""
+    gateway_socket: str
+    """The unix socket of the embedded API process, made by `api_uid`."""
+    api_uid: int
+    hostname: str = ""
+    simulated_hosts: int = 0
+    """More than 0: no real guests, that many simulated hosts instead."""
+    simulated_first: int = 0
+    """The number of the first one: several processes can have hosts of one cloud."""
+    tunnel_ip: str | None = None
+    facts: tuple[str, ...] = ()
+    """Folders with more facts (see nacre.node.facts.external); what a later one says wins."""
+
+    @property
+    def facts_folders(self) -> tuple[Path, ...]:
+        return tuple(Path(folder) for folder in self.facts)
+
+    @property
+    def state(self) -> Path:
+        return Path(self.state_dir)
+
+
+def load(path: Path) -> NodeConfig:
+    return msgspec.json.decode(path.read_bytes(), type=NodeConfig)

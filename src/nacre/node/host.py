@@ -1,0 +1,32 @@
+"""The drivers of a real host, put together."""
+
+from nacre.node.config import NodeConfig
+from nacre.node.dns import NameService
+from nacre.node.dns.control import Ask
+from nacre.node.drivers import GuestDriver, ImageSource, NetworkDriver, StreamServer, VolumeDriver
+from nacre.node.images import ImageCache
+from nacre.node.metadata import MetadataService
+from nacre.node.network import LinuxNetworkDriver
+from nacre.node.relay import Forward, RelayService
+from nacre.node.runtimes.containers import ContainerDriver
+from nacre.node.runtimes.containers.streams.server import ContainerStreams
+from nacre.node.volumes import HostVolumes
+from nacre.protocol.guests import Guest
+
+
+def drivers(
+    config: NodeConfig, source: ImageSource, names: Ask | None = None, forward: Forward | None = None
+) -> tuple[GuestDriver, NetworkDriver, VolumeDriver, StreamServer]:
+    """The container runtime over the native data plane; the metadata service answers for the runtime's guests."""
+    network: LinuxNetworkDriver
+    guests: ContainerDriver
+
+    def guest_at(network_id: str, address: str) -> Guest | None:
+        port = network.port_at(network_id, address)
+        return guests.guest(port.device_id) if port is not None else None
+
+    metadata = MetadataService(guest_at)
+    network = LinuxNetworkDriver(config, metadata, NameService(names), RelayService(forward) if forward else None)
+    volumes = HostVolumes(config)
+    guests = ContainerDriver(config, network, ImageCache(config.state, source), volumes)
+    return guests, network, volumes, ContainerStreams(guests)

@@ -1,0 +1,2 @@
+#!/.nacre/busybox sh
+exec "$@"

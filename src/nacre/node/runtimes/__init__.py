@@ -1,0 +1,1 @@
+"""Runtimes: what can run a guest. Each implements `GuestDriver`."""

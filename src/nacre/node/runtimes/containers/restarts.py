@@ -1,0 +1,33 @@
+"""Restart policies (Engine API, `RestartPolicy`): whether a container that ended is started again, and when.
+
+The node obeys them by itself, also after a restart of its own or of the host. A container that was told to end stays ended.
+"""
+
+from nacre.node.runtimes.containers.records import Record
+
+PAUSE_MIN_S = 0.1
+PAUSE_MAX_S = 60.0
+LONG_RUN_S = 10.0
+"""Whoever ran longer than this begins anew with the shortest pause."""
+HOST_RESTARTED = 255
+"""The exit status of a container that went down with its host, as Docker gives it."""
+
+
+def is_due(record: Record) -> bool:
+    """Whether the policy starts the container again that has just ended."""
+    container = record.guest.container
+    if container is None or record.halted or record.guest.power == "stopped":
+        return False
+    policy = container.restart
+    if policy.name in ("always", "unless-stopped"):
+        return True
+    if policy.name != "on-failure" or record.exit_code == 0:
+        return False
+    return policy.maximum_retry_count == 0 or record.restart_count < policy.maximum_retry_count
+
+
+def next_pause_s(record: Record, ran_s: float) -> float:
+    """The pause before the next start."""
+    if record.restart_pause_s == 0 or ran_s >= LONG_RUN_S:
+        return PAUSE_MIN_S
+    return min(record.restart_pause_s * 2, PAUSE_MAX_S)

@@ -1,0 +1,190 @@
+"""The simulated runtime: guests, networks and volumes that are nothing but their state, behind the same drivers as real ones.
+
+Thousands of hosts live in one process without root: scale tests, laptops, the CI of other projects. A `Faults` says how they misbehave.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nacre.node.drivers import Attached, Observe, Plugged
+from nacre.protocol.guests import Guest
+from nacre.protocol.messages import Gone, Holding, Item, Kind, Observation
+from nacre.protocol.networks import Port
+from nacre.protocol.probes import Probe, Probed
+from nacre.protocol.volumes import Volume, VolumeState
+
+
+@dataclass
+class Faults:
+    """The fault injector. Probabilities are per action; `seed` makes a run repeatable."""
+
+    boot_s: float = 0.0
+    fail: float = 0.0
+    """A guest cannot be made."""
+    die: float = 0.0
+    """A guest ends by itself right after its start."""
+    seed: int = 0
+    dice: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)  # noqa: S311 - it decides about simulated faults only
+
+    def strikes(self, probability: float) -> bool:
+        return probability > 0 and self.dice.random() < probability
+
+
+class SimulatedGuests:
+    """Guests of one simulated host. They live as long as this object: a killed process is a host that lost its power."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._faults = faults or Faults()
+        self._guests: dict[str, Guest] = {}
+        self._seen: dict[str, Observation] = {}
+        self._observe: Observe = lambda observation: None
+
+    async def start(self, observe: Observe) -> None:
+        self._observe = observe
+
+    async def apply(self, guest: Guest) -> Observation:
+        known = self._guests.get(guest.id)
+        if known is None or known.boots < guest.boots:
+            await asyncio.sleep(self._faults.boot_s)
+            if self._faults.strikes(self._faults.fail):
+                return Observation(
+                    "guest", guest.id, "error", generation=guest.generation, fault="simulated fault", request_id=guest.request_id
+                )
+        self._guests[guest.id] = guest
+        seen = self._observation(guest)
+        self._seen[guest.id] = seen
+        if guest.power == "running" and self._faults.strikes(self._faults.die):
+            asyncio.get_running_loop().call_soon(self._end, guest.id)
+        return seen
+
+    def _observation(self, guest: Guest) -> Observation:
+        return Observation(
+            "guest",
+            guest.id,
+            guest.power,
+            generation=guest.generation,
+            boots=guest.boots,
+            timings_ms={"create": self._faults.boot_s * 1000},
+            request_id=guest.request_id,
+        )
+
+    def _end(self, guest_id: str) -> None:
+        guest = self._guests.get(guest_id)
+        if guest is not None:
+            seen = Observation("guest", guest_id, "stopped", generation=guest.generation, boots=guest.boots, exit_code=1)
+            self._seen[guest_id] = seen
+            self._observe(seen)
+
+    async def remove(self, guest_id: str) -> Observation:
+        await asyncio.sleep(0)
+        self._guests.pop(guest_id, None)
+        self._seen.pop(guest_id, None)
+        return Observation("guest", guest_id, "gone")
+
+    async def observe(self) -> list[Observation]:
+        return list(self._seen.values())
+
+    async def console(self, guest_id: str) -> bytes:
+        guest = self._guests.get(guest_id)
+        if guest is None:
+            raise LookupError(f"guest {guest_id} is not on this host")
+        return f"{guest.instance.hostname}: simulated boot {guest.boots}\n".encode()
+
+    async def survey(self) -> list[Holding]:
+        return [Holding("guest", guest_id, "process", "simulated") for guest_id in self._guests]
+
+    async def close(self) -> None:
+        return None
+
+
+class SimulatedNetwork:
+    """The networks of one simulated host: what was applied, and nothing else."""
+
+    def __init__(self) -> None:
+        self._items: dict[tuple[Kind, str], Item] = {}
+
+    async def start(self) -> None:
+        return None
+
+    async def apply(self, items: list[Item], gone: list[Gone], *, full: bool) -> list[Observation]:
+        listed = {(item.kind, item.id) for item in items}
+        undone = [(one.kind, one.id) for one in gone]
+        if full:
+            undone += [key for key in self._items if key not in listed]
+        self._items.update({(item.kind, item.id): item for item in items})
+        for key in undone:
+            self._items.pop(key, None)
+        return [Observation(item.kind, item.id, "active") for item in items] + [
+            Observation(kind, ident, "gone") for kind, ident in undone
+        ]
+
+    async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
+        port = await self.await_port(port_id, 0)
+        addresses = tuple(fixed.address for fixed in port.fixed_ips)
+        return Plugged(port_id, interface, port.mac, 1500, addresses, (), "")
+
+    async def unplug(self, port_id: str) -> None:
+        return None
+
+    async def await_port(self, port_id: str, timeout_s: float) -> Port:
+        item = self._items.get(("port", port_id))
+        if item is None or item.port is None:
+            raise LookupError(f"port {port_id} is not known on this host")
+        return item.port
+
+    async def probe(self, network_id: str, asked: Probe) -> Probed:
+        return Probed("critical", "nothing listens in a simulated network")
+
+    async def survey(self) -> list[Holding]:
+        return [Holding(kind, ident, "simulated", ident) for kind, ident in self._items]
+
+    async def close(self) -> None:
+        return None
+
+
+class SimulatedVolumes:
+    """The volumes of one simulated host: their specs."""
+
+    def __init__(self) -> None:
+        self._volumes: dict[str, Volume] = {}
+
+    async def start(self) -> None:
+        return None
+
+    async def apply(self, volume: Volume) -> Observation:
+        if volume.driver != "local":
+            return Observation("volume", volume.id, "error", fault=f"a simulated host has no volume plugin {volume.driver}")
+        self._volumes[volume.id] = volume
+        return Observation("volume", volume.id, "active", volume=VolumeState("simulated"))
+
+    async def remove(self, volume_id: str) -> Observation:
+        self._volumes.pop(volume_id, None)
+        return Observation("volume", volume_id, "gone")
+
+    async def attach(self, volume_id: str, guest_id: str, timeout_s: float) -> Attached:
+        if volume_id not in self._volumes:
+            raise LookupError(f"volume {volume_id} is not known on this host")
+        return Attached(self._volumes[volume_id], Path("/nonexistent", volume_id))
+
+    async def detach(self, volume_id: str, guest_id: str) -> None:
+        return None
+
+    async def usage(self, volume_id: str) -> int:
+        if volume_id not in self._volumes:
+            raise LookupError(f"volume {volume_id} is not on this host")
+        return 0
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    async def survey(self) -> list[Holding]:
+        return [Holding("volume", volume_id, "simulated", volume_id) for volume_id in self._volumes]
+
+    async def close(self) -> None:
+        return None

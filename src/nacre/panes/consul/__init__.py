@@ -1,0 +1,1 @@
+"""The Consul pane: Consul's HTTP API (https://developer.hashicorp.com/consul/api-docs) of one project."""

@@ -1,0 +1,22 @@
+"""Identity's route table."""
+
+from nacre.cloud.identity.policies import POLICIES
+from nacre.panes.edge import Route, Service
+from nacre.panes.edge.resource import crud_routes
+from nacre.panes.openstack.identity import assignments, delegations, projects, regions, roles, tokens, users, versions
+from nacre.panes.openstack.identity.dialect import DIALECT, render_error
+from nacre.panes.openstack.identity.resources import REGULAR
+
+ROUTES: tuple[Route, ...] = (
+    *versions.ROUTES,
+    *tokens.ROUTES,
+    *(route for resource in REGULAR for route in crud_routes(resource, DIALECT)),
+    *projects.ROUTES,
+    *regions.ROUTES,
+    *users.ROUTES,
+    *roles.ROUTES,
+    *assignments.ROUTES,
+    *delegations.ROUTES,
+)
+
+SERVICE = Service("identity", "/identity", ROUTES, render_error, POLICIES, trailing_slash=True)

@@ -1,0 +1,34 @@
+"""Networking's route table."""
+
+from nacre.cloud.network.policies import POLICIES
+from nacre.panes.edge import Route, Service
+from nacre.panes.openstack.network import (
+    agents,
+    floatingips,
+    networks,
+    ports,
+    quotas,
+    routers,
+    security_groups,
+    subnetpools,
+    subnets,
+    tags,
+    versions,
+)
+from nacre.panes.openstack.network.dialect import STATUS_OF, render_error
+
+ROUTES: tuple[Route, ...] = (
+    *versions.ROUTES,
+    *networks.ROUTES,
+    *subnets.ROUTES,
+    *subnetpools.ROUTES,
+    *ports.ROUTES,
+    *routers.ROUTES,
+    *floatingips.ROUTES,
+    *security_groups.ROUTES,
+    *tags.ROUTES,
+    *quotas.ROUTES,
+    *agents.ROUTES,
+)
+
+SERVICE = Service("network", "/network", ROUTES, render_error, POLICIES, status_of=STATUS_OF)

@@ -1,0 +1,1 @@
+"""Placement v1, its reads: https://docs.openstack.org/api-ref/placement/."""

@@ -1,0 +1,1 @@
+"""The operator's own small API: health, status, audit."""

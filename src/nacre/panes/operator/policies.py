@@ -1,0 +1,15 @@
+"""The operator API's rows of the policy table."""
+
+from nacre.cloud.policy import ADMIN, Rule
+
+POLICIES: dict[str, Rule] = {
+    "nacre:audit": ADMIN,
+    "nacre:facts": ADMIN,
+    "nacre:hosts": ADMIN,
+    "nacre:label_hosts": ADMIN,
+    "nacre:docker_certificates": Rule(None, project="project"),
+    "nacre:docker_grants": ADMIN,
+    "nacre:docker_publishing": ADMIN,
+    "nacre:rotate_keys": ADMIN,
+    "nacre:status": ADMIN,
+}

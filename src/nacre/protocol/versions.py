@@ -1,0 +1,10 @@
+"""The protocol has one integer version. Each side states the range it speaks; N and N+1 always overlap."""
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+
+
+def agree(theirs_min: int, theirs_max: int) -> int | None:
+    """The highest version that both sides speak, or None where the ranges do not meet."""
+    version = min(PROTOCOL_MAX, theirs_max)
+    return version if version >= max(PROTOCOL_MIN, theirs_min) else None

@@ -1,0 +1,8 @@
+"""The store: tables, transactions, listing, notification and blobs. It knows no domain."""
+
+from nacre.store.engine import Store, StoreError, announce
+from nacre.store.listing import Criterion, Listing, Page, Query
+from nacre.store.prepared import Prepared, among
+from nacre.store.schema import metadata
+
+__all__ = ["Criterion", "Listing", "Page", "Prepared", "Query", "Store", "StoreError", "among", "announce", "metadata"]

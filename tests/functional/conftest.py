@@ -1,0 +1,49 @@
+"""A cloud over HTTP in the test's own process: the real application, the real store, no nodes."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import Client, RunningCloud, run_cloud
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
+    """A fresh cloud for a module's tests, served on a free port of loopback."""
+    state: Path = tmp_path_factory.mktemp("cloud")
+    loop = asyncio.new_event_loop()
+    running = loop.run_until_complete(run_cloud(state))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield running
+    asyncio.run_coroutine_threadsafe(running.close(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def admin(cloud: RunningCloud) -> Client:
+    """A client with an admin's token."""
+    return cloud.client("admin")
+
+
+@pytest.fixture
+def member(cloud: RunningCloud) -> Client:
+    """A client with a token of a member of an ordinary project."""
+    return cloud.client("member")
+
+
+@pytest.fixture
+def other(cloud: RunningCloud) -> Client:
+    """A member of another project: what is the first one's must not exist for it."""
+    return cloud.client("other")
+
+
+@pytest.fixture
+def reader(cloud: RunningCloud) -> Client:
+    """One who may only look at the member's project."""
+    return cloud.client("reader")

@@ -1,0 +1,419 @@
+"""A good body for each route that takes one, and the things that the fuzz test makes first so that paths may name something real.
+
+`{name}` in a text is replaced by the id of a thing of that name.
+"""
+
+from typing import Any
+
+V3, V21, V2, NET = "/identity/v3", "/compute/v2.1", "/image/v2", "/network/v2.0"
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f x"
+CSR = (
+    "-----BEGIN CERTIFICATE REQUEST-----\n"
+    "MH8wMwIBADAAMCowBQYDK2VwAyEAUQGbJXeH0yzGwhwkN/wwaKgoXx1Jx37AaRye\n"
+    "0IlkeSigADAFBgMrZXADQQC+IGUGZIXasl6ZW+1cSl6WtEsNa8HYLzW4+FAy5q+o\n"
+    "LW1vOH1dVjZCwn7/zse9xlAAEMCRB7qV28YcBKmsMCQL\n"
+    "-----END CERTIFICATE REQUEST-----\n"
+)
+"""A signing request of a key that nobody kept."""
+PASSWORD = {"user": {"id": "{user_id}", "password": "secret-of-the-fuzz"}}
+SERVER = {
+    "name": "fuzz",
+    "flavorRef": "{flavor_id}",
+    "imageRef": "{image_id}",
+    "networks": [{"uuid": "{network_id}", "fixed_ip": "10.77.0.50"}],
+    "metadata": {"a": "b"},
+    "security_groups": [{"name": "default"}],
+    "user_data": "IyEvYmluL3NoCg==",
+    "availability_zone": "nova",
+    "key_name": "{keypair_name}",
+    "min_count": 1,
+    "max_count": 1,
+    "accessIPv4": "192.0.2.1",
+    "accessIPv6": "2001:db8::1",
+    "OS-DCF:diskConfig": "AUTO",
+}
+
+THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
+    ("region_id", "admin", f"{V3}/regions", "region", {"description": "fuzz", "parent_region_id": None}),
+    ("service_id", "admin", f"{V3}/services", "service", {"type": "fuzz", "name": "fuzz", "enabled": True}),
+    (
+        "endpoint_id",
+        "admin",
+        f"{V3}/endpoints",
+        "endpoint",
+        {"service_id": "{service_id}", "interface": "public", "url": "http://fuzz/%(project_id)s", "region_id": "{region_id}"},
+    ),
+    ("domain_id", "admin", f"{V3}/domains", "domain", {"name": "fuzz-{n}", "enabled": True, "options": {}}),
+    (
+        "project_id",
+        "admin",
+        f"{V3}/projects",
+        "project",
+        {"name": "fuzz-{n}", "domain_id": "default", "parent_id": "default", "tags": ["a"], "options": {}},
+    ),
+    (
+        "user_id",
+        "admin",
+        f"{V3}/users",
+        "user",
+        {"name": "fuzz-{n}", "password": "secret-of-the-fuzz", "default_project_id": "{project_id}", "options": {}},
+    ),
+    ("group_id", "admin", f"{V3}/groups", "group", {"name": "fuzz-{n}", "domain_id": "default"}),
+    ("role_id", "admin", f"{V3}/roles", "role", {"name": "fuzz-{n}", "options": {}}),
+    ("implied_role_id", "admin", f"{V3}/roles", "role", {"name": "implied-{n}"}),
+    (
+        "credential_id",
+        "admin",
+        f"{V3}/credentials",
+        "credential",
+        {"type": "cert", "blob": "fuzz", "user_id": "{user_id}", "project_id": "{project_id}"},
+    ),
+    ("policy_id", "admin", f"{V3}/policies", "policy", {"type": "application/json", "blob": "fuzz"}),
+    (
+        "trust_id",
+        "member",
+        f"{V3}/OS-TRUST/trusts",
+        "trust",
+        {
+            "trustor_user_id": "b" * 32,
+            "trustee_user_id": "c" * 32,
+            "project_id": "1" * 32,
+            "impersonation": True,
+            "roles": [{"name": "member"}],
+            "expires_at": "2099-01-01T00:00:00Z",
+            "remaining_uses": 3,
+        },
+    ),
+    (
+        "application_credential_id",
+        "member",
+        f"{V3}/users/{'b' * 32}/application_credentials",
+        "application_credential",
+        {"name": "fuzz-{n}", "secret": "s", "roles": [{"name": "member"}], "expires_at": "2099-01-01T00:00:00Z"},
+    ),
+    ("image_id", "member", f"{V2}/images", "", {"name": "fuzz", "disk_format": "raw", "container_format": "bare", "tags": ["a"]}),
+    ("network_id", "member", f"{NET}/networks", "network", {"name": "fuzz", "admin_state_up": True, "mtu": 1400}),
+    (
+        "subnet_id",
+        "member",
+        f"{NET}/subnets",
+        "subnet",
+        {
+            "network_id": "{network_id}",
+            "ip_version": 4,
+            "cidr": "10.77.{n}.0/24",
+            "gateway_ip": "10.77.{n}.1",
+            "allocation_pools": [{"start": "10.77.{n}.10", "end": "10.77.{n}.200"}],
+            "dns_nameservers": ["192.0.2.53"],
+            "host_routes": [{"destination": "198.51.100.0/24", "nexthop": "10.77.{n}.9"}],
+            "enable_dhcp": True,
+        },
+    ),
+    (
+        "subnetpool_id",
+        "member",
+        f"{NET}/subnetpools",
+        "subnetpool",
+        {"name": "fuzz", "prefixes": ["10.{n}0.0.0/16"], "default_prefixlen": 24, "min_prefixlen": 20, "max_prefixlen": 28},
+    ),
+    (
+        "security_group_id",
+        "member",
+        f"{NET}/security-groups",
+        "security_group",
+        {"name": "fuzz-{n}", "description": "d", "stateful": True},
+    ),
+    (
+        "security_group_rule_id",
+        "member",
+        f"{NET}/security-group-rules",
+        "security_group_rule",
+        {
+            "security_group_id": "{security_group_id}",
+            "direction": "ingress",
+            "ethertype": "IPv4",
+            "protocol": "tcp",
+            "port_range_min": 20,
+            "port_range_max": 21,
+            "remote_ip_prefix": "192.0.{n}.0/24",
+        },
+    ),
+    (
+        "port_id",
+        "member",
+        f"{NET}/ports",
+        "port",
+        {
+            "network_id": "{network_id}",
+            "fixed_ips": [{"subnet_id": "{subnet_id}"}],
+            "security_groups": ["{security_group_id}"],
+            "allowed_address_pairs": [{"ip_address": "10.77.0.99", "mac_address": "02:00:00:00:00:01"}],
+            "extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": "1400"}],
+            "device_id": "",
+            "device_owner": "",
+            "port_security_enabled": True,
+        },
+    ),
+    (
+        "router_id",
+        "member",
+        f"{NET}/routers",
+        "router",
+        {"name": "fuzz", "external_gateway_info": {"network_id": "{external_id}", "enable_snat": True}},
+    ),
+    (
+        "floatingip_id",
+        "member",
+        f"{NET}/floatingips",
+        "floatingip",
+        {"floating_network_id": "{external_id}", "description": "fuzz"},
+    ),
+    ("flavor_id", "admin", f"{V21}/flavors", "flavor", {"name": "fuzz-{n}", "ram": 64, "vcpus": 1, "disk": 0, "swap": 0}),
+    ("keypair_name", "member", f"{V21}/os-keypairs", "keypair", {"name": "fuzz-{n}", "public_key": SSH_KEY}),
+    ("server_id", "member", f"{V21}/servers", "server", {**SERVER, "networks": [{"uuid": "{network_id}"}]}),
+)
+"""Path parameter, who makes it, where, under which key (none: the body itself), and the body."""
+
+ACTIONS: tuple[Any, ...] = (
+    {"os-start": None},
+    {"os-stop": None},
+    {"reboot": {"type": "HARD"}},
+    {"pause": None},
+    {"unpause": None},
+    {"lock": {"locked_reason": "x"}},
+    {"unlock": None},
+    {"forceDelete": None},
+    {"os-getConsoleOutput": {"length": 10}},
+    {"addFixedIp": {"networkId": "{network_id}"}},
+    {"removeFixedIp": {"address": "10.77.0.50"}},
+    {"addSecurityGroup": {"name": "default"}},
+    {"removeSecurityGroup": {"name": "default"}},
+    {"resize": {"flavorRef": "{flavor_id}"}},
+)
+
+GROUP_RULE = {"parent_group_id": "{security_group_id}", "ip_protocol": "tcp", "from_port": 1, "to_port": 2, "cidr": "::/0"}
+ROUTE = {"routes": [{"destination": "198.51.100.0/24", "nexthop": "10.77.0.9"}]}
+
+DOCKER = "/docker"
+BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("POST", f"{DOCKER}/volumes/create"): (
+        {"Name": "fuzz@gold", "Driver": "flocker", "DriverOpts": {"profile": "gold", "size": "10M"}, "Labels": {"a": "b"}},
+        {"Name": "copy@snapshot-a", "Driver": "", "DriverOpts": {"host": "fuzz"}},
+    ),
+    ("PUT", f"{DOCKER}/volumes/{{name}}"): ({"Spec": {"Availability": "active"}},),
+    ("POST", f"{V3}/auth/tokens"): (
+        {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"project": {"id": "{project_id}"}}}},
+        {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"system": {"all": True}}}},
+        {"auth": {"identity": {"methods": ["token"], "token": {"id": "x"}}, "scope": {"domain": {"name": "Default"}}}},
+        {
+            "auth": {
+                "identity": {"methods": ["password"], "password": PASSWORD},
+                "scope": {"OS-TRUST:trust": {"id": "{trust_id}"}},
+            }
+        },
+        {
+            "auth": {
+                "identity": {
+                    "methods": ["application_credential"],
+                    "application_credential": {"id": "{application_credential_id}", "secret": "s"},
+                }
+            }
+        },
+    ),
+    ("PUT", f"{V3}/regions/{{region_id}}"): ({"region": {"description": "fuzz"}},),
+    ("PUT", f"{V3}/projects/{{project_id}}/tags"): ({"tags": ["a", "b"]},),
+    ("POST", f"{V3}/users/{{user_id}}/password"): ({"user": {"password": "new", "original_password": "secret-of-the-fuzz"}},),
+    ("POST", f"{V3}/users/{{user_id}}/application_credentials"): ({"application_credential": {"name": "f", "secret": "s"}},),
+    ("PATCH", f"{V2}/images/{{image_id}}"): (
+        [{"op": "replace", "path": "/name", "value": "fuzz"}],
+        [{"op": "add", "path": "/os_distro", "value": "x"}, {"op": "remove", "path": "/os_distro"}],
+        [{"op": "replace", "path": "/visibility", "value": "public"}],
+    ),
+    ("POST", f"{V2}/images/{{image_id}}/import"): ({"method": {"name": "glance-direct"}},),
+    ("POST", f"{V2}/images/{{image_id}}/members"): ({"member": "{project_id}"},),
+    ("PUT", f"{V2}/images/{{image_id}}/members/{{member_id}}"): ({"status": "accepted"},),
+    ("PUT", f"{NET}/routers/{{router_id}}/add_router_interface"): ({"subnet_id": "{subnet_id}"}, {"port_id": "{port_id}"}),
+    ("PUT", f"{NET}/routers/{{router_id}}/remove_router_interface"): ({"subnet_id": "{subnet_id}"}, {"port_id": "{port_id}"}),
+    ("PUT", f"{NET}/routers/{{router_id}}/add_extraroutes"): ({"router": ROUTE},),
+    ("PUT", f"{NET}/routers/{{router_id}}/remove_extraroutes"): ({"router": ROUTE},),
+    ("PUT", f"{NET}/quotas/{{project_id}}"): ({"quota": {"network": 10, "port": -1, "security_group": 5}},),
+    ("PUT", f"{NET}/floatingips/{{floatingip_id}}"): (
+        {"floatingip": {"port_id": "{port_id}", "fixed_ip_address": "10.77.0.50"}},
+    ),
+    ("POST", f"{V21}/servers"): ({"server": SERVER}, {"server": {**SERVER, "networks": [{"port": "{port_id}"}]}}),
+    ("PUT", f"{V21}/servers/{{server_id}}"): ({"server": {"name": "fuzz", "accessIPv4": "192.0.2.1", "description": "d"}},),
+    ("POST", f"{V21}/servers/{{server_id}}/action"): ACTIONS,
+    ("POST", f"{V21}/servers/{{server_id}}/metadata"): ({"metadata": {"a": "b"}},),
+    ("PUT", f"{V21}/servers/{{server_id}}/metadata"): ({"metadata": {"a": "b"}},),
+    ("PUT", f"{V21}/servers/{{server_id}}/metadata/{{key}}"): ({"meta": {"a": "b"}},),
+    ("PUT", f"{V21}/servers/{{server_id}}/tags"): ({"tags": ["a", "b"]},),
+    ("POST", f"{V21}/servers/{{server_id}}/os-interface"): (
+        {"interfaceAttachment": {"net_id": "{network_id}", "fixed_ips": [{"ip_address": "10.77.0.60"}]}},
+        {"interfaceAttachment": {"port_id": "{port_id}"}},
+    ),
+    ("PUT", f"{V21}/flavors/{{flavor_id}}"): ({"flavor": {"description": "d"}},),
+    ("POST", f"{V21}/flavors/{{flavor_id}}/action"): (
+        {"addTenantAccess": {"tenant": "{project_id}"}},
+        {"removeTenantAccess": {"tenant": "{project_id}"}},
+    ),
+    ("POST", f"{V21}/flavors/{{flavor_id}}/os-extra_specs"): ({"extra_specs": {"a": "b", "c": 1}},),
+    ("PUT", f"{V21}/flavors/{{flavor_id}}/os-extra_specs/{{key}}"): ({"a": "b"},),
+    ("PUT", f"{V21}/os-quota-sets/{{quota_project_id}}"): ({"quota_set": {"instances": 10, "cores": -1, "force": True}},),
+    ("PUT", f"{V21}/os-quota-class-sets/{{class_name}}"): ({"quota_class_set": {"instances": 10}},),
+    ("PUT", f"{V21}/os-services/{{service_id}}"): (
+        {"status": "disabled", "disabled_reason": "x"},
+        {"host": "fuzz", "binary": "nova-compute"},
+    ),
+    ("PATCH", "/nacre/v1/hosts/{host}/labels"): ({"storage": "ssd", "zone": None},),
+    ("POST", "/nacre/v1/projects/{project}/docker-certificates"): ({"csr": CSR, "user_id": "{user_id}", "days": 1}, {"csr": CSR}),
+    ("POST", f"{V21}/os-security-groups"): ({"security_group": {"name": "fuzz", "description": "d"}},),
+    ("PUT", f"{V21}/os-security-groups/{{group_id}}"): ({"security_group": {"name": "fuzz", "description": "d"}},),
+    ("POST", f"{V21}/os-security-group-rules"): ({"security_group_rule": GROUP_RULE},),
+    ("POST", "/docker/containers/create"): (
+        {
+            "Image": "{image_id}",
+            "Cmd": ["sleep", "1"],
+            "Entrypoint": ["sh", "-c"],
+            "Env": ["A=b", "constraint:node==fuzz"],
+            "Labels": {"a": "b"},
+            "ExposedPorts": {"80/tcp": {}},
+            "Volumes": {"/data": {}},
+            "StopTimeout": 1,
+            "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1000000000, "Retries": 2},
+            "HostConfig": {
+                "Binds": ["fuzz:/fuzz:ro"],
+                "Memory": 67108864,
+                "NanoCpus": 500000000,
+                "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8099"}]},
+                "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2},
+                "Mounts": [{"Type": "tmpfs", "Target": "/run", "TmpfsOptions": {"SizeBytes": 65536, "Mode": 493}}],
+                "Ulimits": [{"Name": "nofile", "Soft": 10, "Hard": 20}],
+                "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}},
+            },
+            "NetworkingConfig": {"EndpointsConfig": {"bridge": {"Aliases": ["fuzz"], "IPAMConfig": {"IPv4Address": ""}}}},
+        },
+        {"Image": "{image_id}"},
+    ),
+    ("POST", "/docker/containers/{id}/update"): (
+        {
+            "Memory": 67108864,
+            "MemorySwap": -1,
+            "NanoCpus": 1000000000,
+            "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0},
+        },
+    ),
+    ("POST", "/docker/networks/create"): (
+        {
+            "Name": "fuzz",
+            "Driver": "bridge",
+            "EnableIPv6": True,
+            "IPAM": {
+                "Driver": "default",
+                "Options": {},
+                "Config": [
+                    {
+                        "Subnet": "10.78.0.0/16",
+                        "IPRange": "10.78.5.0/24",
+                        "Gateway": "10.78.0.1",
+                        "AuxiliaryAddresses": {"a": "10.78.0.9"},
+                    }
+                ],
+            },
+            "Internal": False,
+            "Attachable": True,
+            "Options": {"com.docker.network.driver.mtu": "1400"},
+            "Labels": {"a": "b"},
+        },
+    ),
+    ("POST", "/docker/networks/{id}/connect"): (
+        {"Container": "fuzz", "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.78.5.5"}, "Aliases": ["a"]}},
+    ),
+    ("POST", "/docker/networks/{id}/disconnect"): ({"Container": "fuzz", "Force": True},),
+    ("POST", "/docker/containers/{id}/exec"): (
+        {
+            "Cmd": ["true"],
+            "AttachStdout": True,
+            "Env": ["A=b"],
+            "User": "1",
+            "WorkingDir": "/",
+            "Tty": False,
+            "ConsoleSize": [24, 80],
+        },
+    ),
+    ("POST", "/docker/exec/{id}/start"): ({"Detach": True, "Tty": False}, {"Detach": False, "ConsoleSize": [24, 80]}),
+}
+
+CHECK = {"CheckID": "c", "Name": "c", "HTTP": "http://10.77.0.5/", "Interval": "10s", "Timeout": "1s", "Status": "passing"}
+TTL = {"Name": "t", "TTL": "10s", "Notes": "n", "DeregisterCriticalServiceAfter": "90m"}
+KEY = {"Verb": "set", "Key": "k", "Value": "eA==", "Flags": 7, "Index": 0, "Session": ""}
+NODE = {"Node": "n", "Address": "10.0.0.1", "Meta": {"a": "b"}, "TaggedAddresses": {"lan": "10.0.0.1"}}
+TAGGED = {"lan": {"Address": "10.0.0.1", "Port": 1}}
+PLACE = {"Name": "s", "ID": "s", "Tags": ["a"], "Address": "10.0.0.1", "Port": 80, "Meta": {"a": "b"}, "TaggedAddresses": TAGGED}
+BODIES |= {
+    ("PUT", "/v1/session/create"): (
+        {"Name": "n", "Node": "nacre", "LockDelay": "15s", "TTL": "30s", "Behavior": "delete", "Checks": []},
+    ),
+    ("PUT", "/v1/catalog/register"): (
+        {
+            "Node": "n",
+            "Address": "10.0.0.1",
+            "NodeMeta": {"a": "b"},
+            "Service": {**PLACE, "Service": "s"},
+            "Check": {"CheckID": "c", "Status": "passing", "ServiceID": "s"},
+        },
+    ),
+    ("PUT", "/v1/catalog/deregister"): ({"Node": "n", "ServiceID": "s"}, {"Node": "n", "CheckID": "c"}),
+    ("PUT", "/v1/agent/service/register"): ({**PLACE, "Checks": [CHECK, TTL], "Weights": {"Passing": 2, "Warning": 1}}, PLACE),
+    ("PUT", "/v1/agent/check/register"): (CHECK, TTL),
+    ("PUT", "/v1/agent/check/update/{check}"): ({"Status": "passing", "Output": "fine"},),
+    ("PUT", "/v1/txn"): (
+        [{"KV": KEY}, {"KV": {**KEY, "Verb": "get"}}],
+        [{"Node": {"Verb": "set", "Node": NODE}}, {"Service": {"Verb": "set", "Node": "n", "Service": PLACE}}],
+        [{"Check": {"Verb": "delete", "Check": {"Node": "n", "CheckID": "c", "Name": "c", "Status": "passing"}}}],
+    ),
+}
+
+SERVICE = {
+    "name": "web",
+    "image": "{image_id}",
+    "run_command": "sleep 9",
+    "target_num_containers": 2,
+    "container_ports": [{"inner_port": 80, "protocol": "tcp", "outer_port": None, "published": False}],
+    "container_envvars": [{"key": "A", "value": "b"}],
+    "bindings": [{"container_path": "/data", "host_path": None, "rewritable": True}],
+    "tags": ["a", {"name": "b"}],
+    "autorestart": "ALWAYS",
+    "labels": {"a": "b"},
+    "memory": 64,
+}
+for _prefix in ("/api/v1", "/api/app/v1"):
+    BODIES |= {
+        ("POST", f"{_prefix}/stack/"): ({"name": "fuzz", "services": [SERVICE]},),
+        ("PATCH", f"{_prefix}/stack/{{uuid}}/"): ({"services": [SERVICE]},),
+        ("POST", f"{_prefix}/service/"): (SERVICE,),
+        ("PATCH", f"{_prefix}/service/{{uuid}}/"): ({"target_num_containers": 3, "image": "{image_id}"},),
+        ("POST", f"{_prefix}/service/{{uuid}}/scale/"): ({"target_num_containers": 3},),
+        ("POST", f"{_prefix}/service/{{uuid}}/trigger/"): ({"name": "t", "operation": "SCALEUP"},),
+    }
+
+
+def _of_things() -> None:
+    """What makes a thing also changes it: unless a route has a body of its own, it takes the one of its collection."""
+    for parameter, _, path, key, body in THINGS:
+        if parameter == "application_credential_id":
+            continue
+        whole = {key: body} if key else body
+        BODIES.setdefault(("POST", path), (whole,))
+        for method in ("PUT", "PATCH"):
+            BODIES.setdefault((method, f"{path}/{{{parameter}}}"), (whole,))
+
+
+_of_things()
+TAGS = ({"tags": ["a", "b"]},)
+
+
+def bodies_of(method: str, path: str) -> tuple[Any, ...]:
+    """Good bodies for a route; none for one that takes none."""
+    if path.startswith(NET) and path.endswith("/tags"):
+        return TAGS if method == "PUT" else ()
+    return BODIES.get((method, path), ())
