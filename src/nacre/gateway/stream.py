@@ -17,7 +17,21 @@ from nacre.cloud.network import observations as network
 from nacre.cloud.network.placing import place_routers
 from nacre.cloud.volumes import observations as volumes
 from nacre.cloud.volumes.placing import note_drivers
-from nacre.protocol import Beat, Changed, Desired, Dial, Fetch, FromApi, Hello, Observation, Refuse, Report, Welcome, agree
+from nacre.protocol import (
+    Beat,
+    Changed,
+    Desired,
+    Dial,
+    Fetch,
+    FromApi,
+    Hello,
+    Observation,
+    Recorded,
+    Refuse,
+    Report,
+    Welcome,
+    agree,
+)
 from nacre.protocol.frames import decode_from_node, encode
 
 BEAT_EVERY_S = 5.0
@@ -37,6 +51,8 @@ class HostStream:
         self._hello = hello
         self._socket = socket
         self._observed: dict[tuple[str, str], Observation] = {}
+        self._heard = 0
+        """The number of the latest report."""
         self._wake = asyncio.Event()
         self._outbox: asyncio.Queue[FromApi] = asyncio.Queue()
         self.facts = dict(hello.facts)
@@ -92,7 +108,8 @@ class HostStream:
         match message:
             case Fetch(since=since):
                 self.send(self._compile(since))
-            case Report(observations=observations):
+            case Report(observations=observations, number=number):
+                self._heard = number
                 for observation in observations:
                     self._observed[observation.kind, observation.id] = observation
                 self._wake.set()
@@ -148,6 +165,7 @@ class HostStream:
                     log.exception("observations of host %s were not recorded; the node will be asked again", self.host_id)
                     await self._socket.close()
                     return
+            self.send(Recorded(self._heard))
 
 
 def _join(conn: sa.Connection, hello: Hello) -> None:

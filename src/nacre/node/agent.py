@@ -29,6 +29,7 @@ from nacre.protocol import (
     Fetch,
     Hello,
     Observation,
+    Recorded,
     Refuse,
     Report,
     Welcome,
@@ -160,8 +161,12 @@ class Agent:
         self._guests = guests
         self._network = network
         self._volumes = volumes
-        self._reconciler = Reconciler(guests, network, volumes, self._observe)
+        self._reconciler = Reconciler(guests, network, volumes, self._observe, self._ask_anew)
         self._pending: dict[tuple[str, str], Observation] = {}
+        self._gone: dict[tuple[str, str], tuple[int, Observation]] = {}
+        """What went and is not known to be recorded, with the number of the report that said so."""
+        self._reports = 0
+        self._anew = False
         self._report = asyncio.Event()
         self._revision = 0
         self._fetching = False
@@ -207,8 +212,20 @@ class Agent:
         await self._volumes.close()
 
     def _observe(self, observation: Observation) -> None:
-        self._pending[observation.kind, observation.id] = observation
+        key = (observation.kind, observation.id)
+        self._pending[key] = observation
+        if observation.state == "gone":
+            self._gone[key] = (self._reports + 1, observation)
+        else:
+            self._gone.pop(key, None)
         self._report.set()
+
+    def _recorded(self, number: int) -> None:
+        self._gone = {key: said for key, said in self._gone.items() if said[0] > number}
+
+    def _ask_anew(self) -> None:
+        """Something that was asked for was given up: the next fetch asks for all of it again."""
+        self._anew = True
 
     async def _converse(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         host = self.host
@@ -229,7 +246,8 @@ class Agent:
             )
         )
         self._fetching = self._fetch_again = False
-        for observation in self._reconciler.observations():
+        self._reports = 0
+        for observation in (*(gone for _, gone in self._gone.values()), *self._reconciler.observations()):
             self._observe(observation)
         reporter = asyncio.create_task(self._send_reports(websocket))
         beater: asyncio.Task[None] | None = None
@@ -250,6 +268,8 @@ class Agent:
         match frame:
             case Welcome():
                 await self._fetch(websocket)
+            case Recorded(number=number):
+                self._recorded(number)
             case Refuse(reason=reason):
                 log.error("the API refuses this host: %s", reason)
             case Changed(revision=revision):
@@ -257,6 +277,7 @@ class Agent:
                     await self._fetch(websocket)
             case Desired():
                 self._fetching = False
+                self._anew = self._anew and not frame.full
                 self._revision = max(self._revision, frame.revision)
                 self._reconciler.take(frame)
                 if self._fetch_again:
@@ -272,7 +293,7 @@ class Agent:
             self._fetch_again = True
             return
         self._fetching, self._fetch_again = True, False
-        await websocket.send_bytes(encode(Fetch(self._revision)))
+        await websocket.send_bytes(encode(Fetch(0 if self._anew else self._revision)))
 
     async def _send_reports(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
@@ -280,8 +301,9 @@ class Agent:
             await asyncio.sleep(REPORT_EVERY_S)
             self._report.clear()
             batch, self._pending = self._pending, {}
+            self._reports += 1
             try:
-                await websocket.send_bytes(encode(Report(tuple(batch.values()))))
+                await websocket.send_bytes(encode(Report(tuple(batch.values()), self._reports)))
             except (ConnectionError, RuntimeError, aiohttp.ClientError):
                 # The next stream repeats every observation, these too.
                 return

@@ -30,12 +30,19 @@ class Reconciler:
     """Makes the host so by difference: a task for each guest that is worked on, one queue for the network."""
 
     def __init__(
-        self, guests: GuestDriver, network: NetworkDriver, volumes: VolumeDriver, report: Callable[[Observation], None]
+        self,
+        guests: GuestDriver,
+        network: NetworkDriver,
+        volumes: VolumeDriver,
+        report: Callable[[Observation], None],
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
+        """`report` is told of every observation; `give_up` when something asked for was not done and must be asked for again."""
         self._guests = guests
         self._network = network
         self._volumes = VolumeUpkeep(volumes, self.saw)
         self._report = report
+        self._give_up = give_up
         self._seen: dict[tuple[str, str], Observation] = {}
         self._wanted: dict[str, Guest | None] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
@@ -152,7 +159,8 @@ class Reconciler:
                 items, gone = items[NETWORK_BATCH_MAX:], gone[NETWORK_BATCH_MAX:]
 
     async def _apply_batch(self, items: list[Item], gone: list[Gone], *, full: bool) -> None:
-        """What a driver cannot do it observes; what it raises is a fault of its own, tried again after a pause, a bounded number of times."""
+        """What a driver cannot do it observes; what it raises is a fault of its own, tried again after a pause, a bounded number of times:
+        others must not wait behind it for ever."""
         pause_s = RETRY_MIN_S
         while pause_s <= RETRY_MAX_S:
             try:
@@ -163,3 +171,4 @@ class Reconciler:
                 log.exception("network things were not applied; trying again in %.0f s", pause_s)
                 await asyncio.sleep(pause_s)
                 pause_s *= 2
+        self._give_up()

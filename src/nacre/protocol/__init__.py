@@ -7,7 +7,8 @@ A node dials any API process and keeps one WebSocket open (binary frames, msgpac
                                    <-     Welcome(version, cloud) or Refuse(reason)
     Fetch(since=0)                 ->
                                    <-     Desired(revision=17, full=True, items, gone)
-    Report(observations)           ->                               (batched, repeated in full after a reconnect)
+    Report(number, observations)   ->                               (batched, repeated in full after a reconnect)
+                                   <-     Recorded(number)         (what is gone need not be repeated)
                                    <-     Desired(revision=18, items, gone)   (what changed, sent along as it does)
                                    <-     Changed(revision=19)      (or only a hint; it may be lost)
     Fetch(since=18)                ->
@@ -32,6 +33,7 @@ from nacre.protocol.messages import (
     Item,
     Kind,
     Observation,
+    Recorded,
     Refuse,
     Report,
     Welcome,
@@ -52,6 +54,7 @@ __all__ = [
     "Item",
     "Kind",
     "Observation",
+    "Recorded",
     "Refuse",
     "Report",
     "Welcome",

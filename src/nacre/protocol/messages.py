@@ -96,9 +96,12 @@ class Observation(Struct, frozen=True, omit_defaults=True):
 
 
 class Report(Struct, tag="report", frozen=True):
-    """What came to be since the last report; after a reconnect, everything that is on the host once more."""
+    """What came to be since the last report; after a reconnect, everything that is on the host once more, and what went and is not
+    known to be recorded."""
 
     observations: tuple[Observation, ...]
+    number: int = 0
+    """Counts up from 1 on each stream."""
 
 
 class Beat(Struct, tag="beat", frozen=True):
@@ -112,6 +115,13 @@ class Welcome(Struct, tag="welcome", frozen=True):
     protocol: int
     cloud_id: str
     beat_every_s: float
+
+
+class Recorded(Struct, tag="recorded", frozen=True):
+    """All reports of this stream up to this number are in the store. What is gone can be seen nowhere: only this tells the node that it
+    need not be said again."""
+
+    number: int
 
 
 class Refuse(Struct, tag="refuse", frozen=True):
@@ -147,7 +157,7 @@ class Dial(Struct, tag="dial", frozen=True):
 
 
 FromNode = Hello | Fetch | Report | Beat
-FromApi = Welcome | Refuse | Changed | Desired | Dial
+FromApi = Welcome | Refuse | Recorded | Changed | Desired | Dial
 
 
 class Holding(Struct, frozen=True):
