@@ -24,6 +24,7 @@ class FrontDoor:
 
     def __init__(self) -> None:
         self.connections: asyncio.Queue[web.WebSocketResponse] = asyncio.Queue()
+        self.over = asyncio.Event()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         websocket = web.WebSocketResponse()
@@ -31,8 +32,7 @@ class FrontDoor:
         await websocket.receive()
         await websocket.send_bytes(encode(Welcome(1, "test", 3600.0)))
         self.connections.put_nowait(websocket)
-        while not websocket.closed:
-            await asyncio.sleep(0.01)
+        await self.over.wait()
         return websocket
 
 
@@ -74,6 +74,7 @@ async def front_door() -> AsyncIterator[FrontDoor]:
             async with asyncio.timeout(PATIENCE_S):
                 yield door
         finally:
+            door.over.set()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await agent.close()
