@@ -39,7 +39,7 @@ class Workspace:
     """The directory that Tempest runs in, and the environment it sees."""
 
     directory: Path
-    """Exists and is empty at first."""
+    """Is made by `init`."""
     tempest_bin: Path
     """The `bin` of Tempest's environment."""
     ssh: bool = False
@@ -54,15 +54,28 @@ class Workspace:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHON"))}
         return {**kept, "HOME": str(self.directory), "PATH": f"{self.tempest_bin}:/usr/bin:/bin", "no_proxy": "*"}
 
-    def prepare(self, state: State, ids: list[str]) -> None:
-        """`tempest init`, the configuration, and the list to load."""
-        client = connect(state)
-        command = [str(self.tempest_bin / "tempest"), "init", "ws"]
+    def init(self) -> None:
+        """Make the directory, and Tempest's own in it."""
+        self.directory.mkdir(mode=0o700)
+        self._tempest(self.directory, "init", "ws")
+
+    def all_tests(self) -> list[str]:
+        """The ids of all tests that this Tempest has."""
+        lines = self._tempest(self.directory / "ws", "run", "--list-tests").splitlines()
+        return [line for line in lines if line.startswith("tempest.")]
+
+    def _tempest(self, directory: Path, *arguments: str) -> str:
+        command = [str(self.tempest_bin / "tempest"), *arguments]
         done = subprocess.run(
-            command, cwd=self.directory, env=self.env, capture_output=True, text=True, timeout=PREPARE_WAIT_S, check=False
+            command, cwd=directory, env=self.env, capture_output=True, text=True, timeout=PREPARE_WAIT_S, check=False
         )
         if done.returncode:
-            raise click.ClickException(f"tempest init failed:\n{done.stderr.strip()[-2000:]}")
+            raise click.ClickException(f"tempest {arguments[0]} failed:\n{done.stderr.strip()[-2000:]}")
+        return done.stdout
+
+    def configure(self, state: State, ids: list[str]) -> None:
+        """The configuration, and the list to load."""
+        client = connect(state)
         filled = string.Template(TEMPLATE.read_text()).substitute(self.values(state, client))
         configuration = self.directory / "ws/etc/tempest.conf"
         configuration.touch(mode=0o600)
