@@ -68,6 +68,13 @@ THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
         "credential",
         {"type": "cert", "blob": "fuzz", "user_id": "{user_id}", "project_id": "{project_id}"},
     ),
+    (
+        "endpoint_group_id",
+        "admin",
+        f"{V3}/OS-EP-FILTER/endpoint_groups",
+        "endpoint_group",
+        {"name": "fuzz", "description": "d", "filters": {"service_id": "{service_id}", "interface": "public", "enabled": True}},
+    ),
     ("policy_id", "admin", f"{V3}/policies", "policy", {"type": "application/json", "blob": "fuzz"}),
     (
         "trust_id",
@@ -174,6 +181,16 @@ THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
 )
 """Path parameter, who makes it, where, under which key (none: the body itself), and the body."""
 
+REGISTERED = {"service_id": "{service_id}", "region_id": "{region_id}", "resource_name": "fuzz", "default_limit": 3}
+LIMIT = {
+    "service_id": "{service_id}",
+    "region_id": "{region_id}",
+    "project_id": "{project_id}",
+    "resource_name": "fuzz",
+    "resource_limit": 3,
+}
+RULES = [{"service": "compute", "method": "GET", "path": "/v2.1/servers/*"}]
+
 ACTIONS: tuple[Any, ...] = (
     {"os-start": None},
     {"os-stop": None},
@@ -205,6 +222,7 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
         {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"project": {"id": "{project_id}"}}}},
         {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"system": {"all": True}}}},
         {"auth": {"identity": {"methods": ["token"], "token": {"id": "x"}}, "scope": {"domain": {"name": "Default"}}}},
+        {"auth": {"identity": {"methods": ["totp"], "totp": {"user": {"id": "{user_id}", "passcode": "123456"}}}}},
         {
             "auth": {
                 "identity": {"methods": ["password"], "password": PASSWORD},
@@ -223,7 +241,15 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ("PUT", f"{V3}/regions/{{region_id}}"): ({"region": {"description": "fuzz"}},),
     ("PUT", f"{V3}/projects/{{project_id}}/tags"): ({"tags": ["a", "b"]},),
     ("POST", f"{V3}/users/{{user_id}}/password"): ({"user": {"password": "new", "original_password": "secret-of-the-fuzz"}},),
-    ("POST", f"{V3}/users/{{user_id}}/application_credentials"): ({"application_credential": {"name": "f", "secret": "s"}},),
+    ("POST", f"{V3}/users/{{user_id}}/application_credentials"): (
+        {"application_credential": {"name": "f", "secret": "s"}},
+        {"application_credential": {"name": "g", "access_rules": RULES}},
+    ),
+    ("POST", f"{V3}/users/{{user_id}}/credentials/OS-EC2"): ({"tenant_id": "{project_id}"},),
+    ("POST", f"{V3}/registered_limits"): ({"registered_limits": [REGISTERED]},),
+    ("PATCH", f"{V3}/registered_limits/{{registered_limit_id}}"): ({"registered_limit": REGISTERED},),
+    ("POST", f"{V3}/limits"): ({"limits": [LIMIT]},),
+    ("PATCH", f"{V3}/limits/{{limit_id}}"): ({"limit": {"resource_limit": 4, "description": "d"}},),
     ("PATCH", f"{V2}/images/{{image_id}}"): (
         [{"op": "replace", "path": "/name", "value": "fuzz"}],
         [{"op": "add", "path": "/os_distro", "value": "x"}, {"op": "remove", "path": "/os_distro"}],

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nacre.cloud.context import Context
+from nacre.cloud.identity.compliance import SecurityCompliance
+from nacre.cloud.image.sources import ImportRules
 from nacre.cloud.scheduler import Ratios, Strategy
 from nacre.protocol.streams import Channel, FromClient, Started
 from nacre.store import Store
@@ -65,6 +67,10 @@ class Settings:
     """Which of the hosts that can take a guest gets it."""
     password_cost: int = 14
     """log2 of scrypt's N; tests take less."""
+    security: SecurityCompliance = field(default_factory=SecurityCompliance)
+    """What is asked of passwords and logins."""
+    imports: ImportRules = field(default_factory=ImportRules)
+    """From where images may be fetched."""
 
 
 class Ending:
