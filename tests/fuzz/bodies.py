@@ -189,6 +189,9 @@ LIMIT = {
     "resource_name": "fuzz",
     "resource_limit": 3,
 }
+METADEFS = f"{V2}/metadefs/namespaces"
+NAMESPACE = {"namespace": "fuzz", "display_name": "Fuzz", "description": "d", "visibility": "public", "protected": False}
+DEFINITION = {"name": "p", "title": "P", "type": "integer", "minimum": 1, "maximum": 9, "operators": ["<in>"], "readonly": False}
 RULES = [{"service": "compute", "method": "GET", "path": "/v2.1/servers/*"}]
 
 ACTIONS: tuple[Any, ...] = (
@@ -255,7 +258,56 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
         [{"op": "add", "path": "/os_distro", "value": "x"}, {"op": "remove", "path": "/os_distro"}],
         [{"op": "replace", "path": "/visibility", "value": "public"}],
     ),
-    ("POST", f"{V2}/images/{{image_id}}/import"): ({"method": {"name": "glance-direct"}},),
+    ("POST", f"{V2}/images/{{image_id}}/import"): (
+        {"method": {"name": "glance-direct"}, "stores": ["nacre"]},
+        {"method": {"name": "copy-image"}, "all_stores": True, "all_stores_must_succeed": False},
+        {"method": {"name": "web-download", "uri": "http://127.0.0.1/never-asked"}},
+        {
+            "method": {
+                "name": "glance-download",
+                "glance_image_id": "{image_id}",
+                "glance_region": "RegionOne",
+                "glance_service_interface": "public",
+            }
+        },
+    ),
+    ("POST", f"{V2}/images/{{image_id}}/locations"): (
+        {"url": "http://127.0.0.1/never-asked", "validation_data": {"os_hash_algo": "sha256", "os_hash_value": "0" * 64}},
+    ),
+    ("POST", f"{V2}/tasks"): (
+        {
+            "type": "import",
+            "input": {
+                "import_from": "http://127.0.0.1/never-asked",
+                "import_from_format": "raw",
+                "image_properties": {"name": "fuzz", "disk_format": "raw", "container_format": "bare"},
+            },
+        },
+    ),
+    ("POST", METADEFS): (
+        {
+            **NAMESPACE,
+            "namespace": "fuzz-whole",
+            "properties": {"p": {"title": "P", "type": "string", "enum": ["a"], "default": "a"}},
+            "objects": [
+                {
+                    "name": "o",
+                    "required": ["p"],
+                    "properties": {"p": {"title": "P", "type": "array", "items": {"type": "string"}}},
+                }
+            ],
+            "tags": [{"name": "t"}],
+            "resource_type_associations": [{"name": "OS::Nova::Flavor", "prefix": "hw:", "properties_target": "image"}],
+        },
+    ),
+    ("PUT", f"{METADEFS}/{{namespace}}"): (NAMESPACE,),
+    ("POST", f"{METADEFS}/{{namespace}}/objects"): ({"name": "o", "description": "d", "required": ["p"]},),
+    ("PUT", f"{METADEFS}/{{namespace}}/objects/{{object_name}}"): ({"name": "o", "properties": {}},),
+    ("POST", f"{METADEFS}/{{namespace}}/properties"): (DEFINITION,),
+    ("PUT", f"{METADEFS}/{{namespace}}/properties/{{property_name}}"): (DEFINITION,),
+    ("POST", f"{METADEFS}/{{namespace}}/tags"): ({"tags": [{"name": "t"}, {"name": "u"}]},),
+    ("PUT", f"{METADEFS}/{{namespace}}/tags/{{tag_name}}"): ({"name": "t"},),
+    ("POST", f"{METADEFS}/{{namespace}}/resource_types"): ({"name": "OS::Nova::Server", "prefix": "p"},),
     ("POST", f"{V2}/images/{{image_id}}/members"): ({"member": "{project_id}"},),
     ("PUT", f"{V2}/images/{{image_id}}/members/{{member_id}}"): ({"status": "accepted"},),
     ("PUT", f"{NET}/routers/{{router_id}}/add_router_interface"): ({"subnet_id": "{subnet_id}"}, {"port_id": "{port_id}"}),

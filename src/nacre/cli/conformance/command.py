@@ -85,9 +85,10 @@ def conformance(
             nacre("image", "build", "debian", "--state", str(state.dir))
         workspace = Workspace(work / "tempest", tempest_bin, ssh)
         workspace.directory.mkdir(mode=0o700)
-        workspace.prepare(state, chosen)
-        say(f"{len(chosen)} tests, {concurrency} at a time")
-        workspace.run(concurrency)
+        with workspace.served() as serving:
+            serving.prepare(state, chosen)
+            say(f"{len(chosen)} tests, {concurrency} at a time")
+            serving.run(concurrency)
         found = workspace.results(chosen)
     if json_file is not None:
         json_file.write_text(json.dumps({"tempest": environment.TEMPEST_VERSION, **found.as_json()}, indent=1) + "\n")

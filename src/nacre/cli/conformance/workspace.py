@@ -5,9 +5,14 @@ import os
 import signal
 import string
 import subprocess
+import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,12 @@ STOP_WAIT_S = 20.0
 LAST_LINES_MAX = 40
 
 
+class _Quiet(SimpleHTTPRequestHandler):
+    """Tempest's own lines are enough."""
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The directory that Tempest runs in, and the environment it sees."""
@@ -44,6 +55,9 @@ class Workspace:
     """The `bin` of Tempest's environment."""
     ssh: bool = False
     """Servers are made from an image with an ssh server, and Tempest logs in to them."""
+
+    web: str = ""
+    """Where `served` serves the directory's files: images to import."""
 
     last_words: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES_MAX))
     """The end of what Tempest wrote."""
@@ -91,6 +105,7 @@ class Workspace:
             "image": images[0]["id"],
             "image_alt": image_alt,
             "image_file": str(image_file),
+            "http_image": f"{self.web}/{image_file.name}",
             "flavor": flavor,
             "flavor_alt": flavor_alt,
             "public_network": public[0]["id"],
@@ -101,6 +116,19 @@ class Workspace:
             "has_ssh": str(self.ssh).lower(),
             "has_import": str(has_import(client)).lower(),
         }
+
+    @contextmanager
+    def served(self) -> Iterator["Workspace"]:
+        """The same workspace, its files served on a port of loopback meanwhile."""
+        handler = partial(_Quiet, directory=str(self.directory))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            try:
+                yield replace(self, web=f"http://127.0.0.1:{server.server_port}")
+            finally:
+                server.shutdown()
+                thread.join()
 
     def run(self, concurrency: int) -> None:
         """Runs the listed tests, each one's line to stderr as it ends. Failures are in the results, not in an exception."""

@@ -205,13 +205,4 @@ metadef_objects = _of_namespace("image_metadef_objects", json("content"))
 metadef_properties = _of_namespace("image_metadef_properties", json("content"))
 metadef_tags = _of_namespace("image_metadef_tags")
 metadef_associations = _of_namespace("image_metadef_associations", json("content"))
-"""`name` is the resource type's."""
-
-metadef_resource_types = table(
-    "image_metadef_resource_types",
-    id_column(),
-    text("name", unique=True),
-    boolean("protected"),
-    moment("created_at"),
-    moment("updated_at"),
-)
+"""`name` is the resource type's, `content` its prefix and target."""

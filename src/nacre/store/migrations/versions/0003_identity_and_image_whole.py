@@ -32,15 +32,6 @@ def upgrade() -> None:
     with op.batch_alter_table('image_metadef_namespaces', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_image_metadef_namespaces_created_at'), ['created_at'], unique=False)
 
-    op.create_table('image_metadef_resource_types',
-    sa.Column('id', sa.String(length=64), nullable=False),
-    sa.Column('name', sa.Text(), nullable=False),
-    sa.Column('protected', sa.Boolean(), nullable=False),
-    sa.Column('created_at', sa.Float(precision=53), nullable=False),
-    sa.Column('updated_at', sa.Float(precision=53), nullable=False),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_image_metadef_resource_types')),
-    sa.UniqueConstraint('name', name=op.f('uq_image_metadef_resource_types_name'))
-    )
     op.create_table('image_tasks',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('type', sa.Text(), nullable=False),
