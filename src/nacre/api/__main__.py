@@ -93,7 +93,15 @@ async def run(config: ApiConfig) -> None:
 
 async def open_cloud(config: ApiConfig, hub: Hub) -> Cloud:
     """The cloud over its store: schema made or migrated, first things made, Identity open."""
-    settings = Settings(config.public_url, config.cloud_id, config.state, config.region, strategy=config.strategy)
+    settings = Settings(
+        config.public_url,
+        config.cloud_id,
+        config.state,
+        config.region,
+        strategy=config.strategy,
+        security=config.security_compliance,
+        imports=config.image_import,
+    )
     store = Store(f"sqlite:///{config.database}")
     await prepare(store)
     first = load_bootstrap(Path(config.bootstrap_file))
