@@ -112,6 +112,8 @@ class Background:
 
 @dataclass
 class Cloud:
+    """The cloud as one process holds it: what panes, gateway and sweepers are handed."""
+
     settings: Settings
     store: Store
     authenticate: Callable[[str, str], Context]
