@@ -112,6 +112,8 @@ class Background:
 
 @dataclass
 class Cloud:
+    """What the API process has in hand."""
+
     settings: Settings
     store: Store
     authenticate: Callable[[str, str], Context]
