@@ -112,7 +112,7 @@ class Background:
 
 @dataclass
 class Cloud:
-    """What the API process has in hand."""
+    """The cloud as one process holds it: what panes, gateway and sweepers are handed."""
 
     settings: Settings
     store: Store

@@ -119,8 +119,6 @@ def _openstack(guest: Guest, ports: list[tuple[Port, Network]]) -> Tree:
         "devices": [],
         "dedicated_cpus": [],
     }
-    if data.admin_pass:
-        described["admin_pass"] = data.admin_pass
     files: dict[str, bytes] = {
         "meta_data.json": _json(described),
         "network_data.json": _json(network_data(ports)),
