@@ -97,9 +97,12 @@ def test_an_ec2_blob_is_what_it_says(member: Client) -> None:
     made = member("POST", f"{V3}/credentials", {"credential": {**body, "blob": good}}).json["credential"]
     path = f"{V3}/credentials/{made['id']}"
     assert member("GET", f"{V3}/users/{MEMBER.user_id}/credentials/OS-EC2/mine").json["credential"]["secret"] == "s"
-    assert member("PATCH", path, {"credential": {"blob": '{"access": "other", "secret": "s"}'}}).status == 400
-    assert member("PATCH", path, {"credential": {"blob": '{"access": "mine", "secret": "t"}'}}).status == 200
     assert member("POST", f"{V3}/credentials", {"credential": {**body, "blob": good}}).status == 409
+    wider = '{"access": "mine", "secret": "s", "trust_id": "t"}'
+    assert member("PATCH", path, {"credential": {"blob": wider}}).status == 400, "what limits it stays"
+    assert member("PATCH", path, {"credential": {"blob": '{"access": "other", "secret": "t"}'}}).status == 200
+    own = f"{V3}/users/{MEMBER.user_id}/credentials/OS-EC2"
+    assert [member("GET", f"{own}/{access}").status for access in ("mine", "other")] == [404, 200]
     assert member("DELETE", path).status == 204
 
 

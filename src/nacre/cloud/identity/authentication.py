@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
-from nacre.cloud.errors import Forbidden, Invalid, Unauthorized
+from nacre.cloud.errors import Forbidden, Invalid, NotFound, Unauthorized
 from nacre.cloud.identity import compliance, totp
 from nacre.cloud.identity.delegations import acting_user
 from nacre.cloud.identity.scopes import SYSTEM_SCOPE, UNSCOPED, Delegation, NotAuthenticated, Scope
@@ -117,7 +117,11 @@ async def log_in(store: Store, identity: Identity, proofs: tuple[Proof, ...], wa
 
 async def _prove(store: Store, identity: Identity, proof: Proof) -> Proven:
     if isinstance(proof, TokenProof):
-        parent = identity.tokens.validate(proof.token)
+        try:
+            parent = identity.tokens.validate(proof.token)
+        except NotAuthenticated as error:
+            # As Keystone answers: the token is what is asked for, not who asks.
+            raise NotFound("Could not find token.", code="TokenNotFound") from error
         scope = parent.facts.scope
         return Proven(parent.facts.user.id, scope if scope.delegation else None, parent)
     if isinstance(proof, Password):

@@ -33,12 +33,16 @@ def _before_create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
         if not values.get("project_id"):
             raise Invalid("A credential of type ec2 needs a project_id.", field="project_id")
         # Who signs with an access key is found by it.
-        values["id"] = id_of(_ec2_access(values["blob"]))
+        values["id"] = id_of(_ec2_blob(values["blob"])["access"])
     _check_totp(values)
     return values
 
 
-def _ec2_access(blob: str) -> str:
+DELEGATION_KEYS = ("trust_id", "app_cred_id", "access_token_id")
+"""Of an EC2 credential's blob: what it was made with, and is limited to."""
+
+
+def _ec2_blob(blob: str) -> Row:
     """Raises Invalid for a blob that is no JSON object with `access` and `secret`."""
     try:
         parsed = json.loads(blob)
@@ -46,7 +50,7 @@ def _ec2_access(blob: str) -> str:
         parsed = None
     if not isinstance(parsed, dict) or not all(isinstance(parsed.get(name), str) for name in ("access", "secret")):
         raise Invalid("The blob of a credential of type ec2 is a JSON object with access and secret.", field="blob")
-    return str(parsed["access"])
+    return parsed
 
 
 def _check_totp(values: Row) -> None:
@@ -61,8 +65,9 @@ def _before_update(conn: sa.Connection, ctx: Context, row: Row, changes: Row) ->
     if after["type"] == "ec2":
         if not after.get("project_id"):
             raise Invalid("A credential of type ec2 needs a project_id.", field="project_id")
-        if id_of(_ec2_access(after["blob"])) != row["id"]:
-            raise Invalid("The access key of a credential of type ec2 cannot be changed.", field="blob")
+        before = _ec2_blob(row["blob"]) if row["type"] == "ec2" else {}
+        if any(_ec2_blob(after["blob"]).get(name) != before.get(name) for name in DELEGATION_KEYS):
+            raise Invalid(f"{', '.join(DELEGATION_KEYS)} of a credential of type ec2 cannot be changed.", field="blob")
     _check_totp(after)
     return changes
 

@@ -40,23 +40,29 @@ def create(conn: sa.Connection, ctx: Context, user_id: str, project_id: str) -> 
 
 def get(conn: sa.Connection, ctx: Context, user_id: str, access: str) -> Row:
     """Raises NotFound, also for another user's."""
-    where = (credentials.c.id == id_of(access), credentials.c.user_id == user_id, credentials.c.type == "ec2")
-    row = conn.execute(sa.select(credentials).where(*where)).mappings().first()
-    if row is None:
-        raise NotFound.of("credential", access)
-    return _shown(dict(row))
+    return _shown(_found(conn, user_id, access))
+
+
+def _found(conn: sa.Connection, user_id: str, access: str) -> Row:
+    """By the key in the blob: a credential's update may have put another there than its id is of."""
+    for row in _rows(conn, user_id):
+        if _shown(row)["access"] == access:
+            return row
+    raise NotFound.of("credential", access)
+
+
+def _rows(conn: sa.Connection, user_id: str) -> list[Row]:
+    where = (credentials.c.user_id == user_id, credentials.c.type == "ec2")
+    return [dict(row) for row in conn.execute(sa.select(credentials).where(*where).order_by(credentials.c.id)).mappings()]
 
 
 def list_of_user(conn: sa.Connection, ctx: Context, user_id: str) -> list[Row]:
     require(conn, users, "user", user_id)
-    where = (credentials.c.user_id == user_id, credentials.c.type == "ec2")
-    rows = conn.execute(sa.select(credentials).where(*where).order_by(credentials.c.id)).mappings()
-    return [_shown(dict(row)) for row in rows]
+    return [_shown(row) for row in _rows(conn, user_id)]
 
 
 def delete(conn: sa.Connection, ctx: Context, user_id: str, access: str) -> None:
-    get(conn, ctx, user_id, access)
-    conn.execute(credentials.delete().where(credentials.c.id == id_of(access)))
+    conn.execute(credentials.delete().where(credentials.c.id == _found(conn, user_id, access)["id"]))
 
 
 def _shown(row: Row) -> Row:

@@ -27,11 +27,16 @@ FILTERS = ("service_id", "region_id", "interface", "enabled")
 
 
 def _before_create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
+    if values["filters"] is None:
+        raise Invalid("An endpoint group needs filters.", field="filters")
     return _checked(conn, values)
 
 
 def _before_update(conn: sa.Connection, ctx: Context, row: Row, changes: Row) -> Row:
     changed(conn)
+    if changes.get("filters", ...) is None:
+        # The `openstack` command sends null for what it is not asked to change.
+        del changes["filters"]
     return _checked(conn, changes)
 
 

@@ -43,7 +43,7 @@ def import_staged(conn: sa.Connection, ctx: Context, image_id: str, asked: Row) 
     image = operations.owned(conn, ctx, image_id)
     if image["status"] != "uploading" or image["staged"] is None:
         raise Conflict(f"Image needs to be staged before 'glance-direct' method can be used; its status is {image['status']}.")
-    changes = {**image["staged"], "status": "active", "staged": sa.null(), "import_failed": False, "updated_at": now()}
+    changes = {**image["staged"], "status": "active", "staged": sa.null(), "import_result": "success", "updated_at": now()}
     conn.execute(images.update().where(images.c.id == image_id).values(changes))
     return tasks.add(conn, ctx, "api_image_import", asked, image, "success")
 
@@ -53,6 +53,7 @@ def copy_to_stores(conn: sa.Connection, ctx: Context, image_id: str, asked: Row)
     image = operations.get(conn, ctx, image_id)
     if image["status"] != "active":
         raise Conflict(f"Only images with status active can be copied; its status is {image['status']}.")
+    conn.execute(images.update().where(images.c.id == image_id).values(import_result="success"))
     return tasks.add(conn, ctx, "api_image_import", asked, image, "success")
 
 
@@ -66,7 +67,7 @@ def copy_image(conn: sa.Connection, ctx: Context, image_id: str, asked: Row, sou
     except CloudError as error:
         return fail_at_once(conn, ctx, image, asked, error.message)
     columns = {name: source[name] for name in COPIED_COLUMNS}
-    changes = {**columns, "status": "active", "import_failed": False, "updated_at": now()}
+    changes = {**columns, "status": "active", "import_result": "success", "updated_at": now()}
     conn.execute(images.update().where(images.c.id == image_id).values(changes))
     _copy_layers(conn, source_id, image_id)
     _copy_properties(conn, source, image)
@@ -74,7 +75,7 @@ def copy_image(conn: sa.Connection, ctx: Context, image_id: str, asked: Row, sou
 
 
 def fail_at_once(conn: sa.Connection, ctx: Context, image: Row, asked: Row, message: str) -> Row:
-    conn.execute(images.update().where(images.c.id == image["id"]).values(import_failed=True, updated_at=now()))
+    conn.execute(images.update().where(images.c.id == image["id"]).values(import_result="failure", updated_at=now()))
     return tasks.add(conn, ctx, "api_image_import", asked, image, "failure", message)
 
 
@@ -110,7 +111,7 @@ def begin(conn: sa.Connection, ctx: Context, image_id: str, asked: Row, kind: st
     image = _queued(conn, ctx, image_id)
     data.check_formats(image)
     task = tasks.add(conn, ctx, kind, asked, image, "processing")
-    values = {"status": "importing", "upload_id": task["id"], "import_failed": False, "updated_at": now()}
+    values = {"status": "importing", "upload_id": task["id"], "import_result": "", "updated_at": now()}
     conn.execute(images.update().where(images.c.id == image_id).values(values))
     return task
 
@@ -141,8 +142,7 @@ async def carry_out(cloud: Cloud, ctx: Context, task: Row, stream: AsyncIterator
 def _finish(conn: sa.Connection, task: Row, blob: Blob, known: Row, place: Row | None) -> None:
     checked = _held_against(blob, (place or {}).get("validation_data") or {})
     data.finish(conn, task["image_id"], task["id"], blob, known, stage=False)
-    if checked:
-        conn.execute(images.update().where(images.c.id == task["image_id"]).values(checked))
+    conn.execute(images.update().where(images.c.id == task["image_id"]).values(import_result="success", **checked))
     if place is not None:
         row = {"image_id": task["image_id"], "position": 0, "url": place["url"], "metadata": {}}
         conn.execute(image_locations.insert().values(row))
@@ -162,7 +162,7 @@ def _held_against(blob: Blob, wanted: Row) -> Row:
 
 def _fail(conn: sa.Connection, task: Row, message: str) -> None:
     mine = (images.c.id == task["image_id"], images.c.upload_id == task["id"])
-    conn.execute(images.update().where(*mine).values(status="queued", upload_id=None, import_failed=True, updated_at=now()))
+    conn.execute(images.update().where(*mine).values(status="queued", upload_id=None, import_result="failure", updated_at=now()))
     tasks.end(conn, task["id"], "failure", None, message)
 
 

@@ -31,7 +31,7 @@ images = table(
     json("config", nullable=True),
     text("manifest_digest", nullable=True),
     text("parent", nullable=True),
-    boolean("import_failed", default=False, server_default=sa.false()),
+    text("import_result", default="", server_default=""),
     moment("created_at"),
     moment("updated_at"),
     sa.Index(None, "owner"),
@@ -42,7 +42,7 @@ images = table(
 )
 """`digest` names the bytes, also of data that is staged and waits for its import (`staged` then holds its size and hashes).
 `upload_id` is the upload (or import) that holds the image in `saving`: the end of one that lost its claim changes nothing.
-`import_failed`: the last import did.
+`import_result`: success or failure of the last import; empty: there was none.
 
 An image for containers has `docker_id`, the sha256 of its OCI config, and `config`, the document itself. Its bytes are one blob (`digest`),
 or layers (`image_layers`), or both, once the layers of an archive were needed one by one. With layers, the config's own bytes lie in the

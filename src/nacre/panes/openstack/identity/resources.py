@@ -235,7 +235,7 @@ ENDPOINT_GROUPS = Resource(
         _ID,
         _named(Name255),
         _DESCRIPTION,
-        Attribute("filters", EndpointFilters, create=True, update=True, required=True),
+        Attribute("filters", EndpointFilters | None, create=True, update=True, required=True),
     ),
 )
 

@@ -22,11 +22,13 @@ def link(path: str, parameters: list[tuple[str, str]]) -> str:
 
 
 def _stores(row: Row) -> dict[str, str]:
-    if row["status"] in IN_STORE:
-        return {"stores": STORE}
-    if row["status"] == "importing":
-        return {"os_glance_importing_to_stores": STORE, "os_glance_failed_import": ""}
-    return {"os_glance_importing_to_stores": "", "os_glance_failed_import": STORE} if row["import_failed"] else {}
+    """Where the data is, and how an import stands; what Glance says of imports stays when they have ended."""
+    status, result = row["status"], row["import_result"]
+    shown = {"stores": STORE} if status in IN_STORE else {}
+    if status == "importing" or result:
+        shown["os_glance_importing_to_stores"] = STORE if status == "importing" else ""
+        shown["os_glance_failed_import"] = STORE if result == "failure" and status not in IN_STORE else ""
+    return shown
 
 
 def image(row: Row) -> dict[str, Any]:

@@ -191,6 +191,6 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column('last_active_at', sa.Float(precision=53), nullable=True))
 
     with op.batch_alter_table('images', schema=None) as batch_op:
-        batch_op.add_column(sa.Column('import_failed', sa.Boolean(), server_default=sa.false(), nullable=False))
+        batch_op.add_column(sa.Column('import_result', sa.Text(), server_default='', nullable=False))
 
     # ### end Alembic commands ###
