@@ -29,4 +29,5 @@ def drivers(
     network = LinuxNetworkDriver(config, metadata, NameService(names), RelayService(forward) if forward else None)
     volumes = HostVolumes(config)
     guests = ContainerDriver(config, network, ImageCache(config.state, source), volumes)
+    guests.opened.append(lambda parts: setattr(parts, "documents", metadata.config_drive))
     return guests, network, volumes, ContainerStreams(guests)

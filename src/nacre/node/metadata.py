@@ -70,12 +70,36 @@ class MetadataService(NetworkServers):
         return self._lookup(network_id, fixed) or (self._lookup(network_id, address) if fixed != address else None)
 
     def _tree(self, guest: Guest) -> Tree:
-        ports = self.ports.ports_of(guest.id) if self.ports else []
-        ordered = sorted(
-            ports, key=lambda found: guest.ports.index(found[0].id) if found[0].id in guest.ports else len(guest.ports)
-        )
+        ordered = self._ports_of(guest)
         openstack, ec2 = _openstack(guest, ordered), _ec2(guest, ordered)
         return {"openstack": dict.fromkeys(OPENSTACK_VERSIONS, openstack), **dict.fromkeys(EC2_VERSIONS, ec2)}
+
+    def _ports_of(self, guest: Guest) -> list[tuple[Port, Network]]:
+        ports = self.ports.ports_of(guest.id) if self.ports else []
+        return sorted(ports, key=lambda found: guest.ports.index(found[0].id) if found[0].id in guest.ports else len(guest.ports))
+
+    def config_drive(self, guest: Guest) -> Tree:
+        """The same as files: what a guest that asked for a config drive gets."""
+        return documents(guest, self._ports_of(guest))
+
+
+def documents(guest: Guest, ports: list[tuple[Port, Network]]) -> Tree:
+    """A config drive (the Compute API guide's chapter on it): the newest OpenStack and EC2 documents, and the files of the server's maker."""
+    openstack: dict[str, Tree | bytes] = dict(_openstack(guest, ports))
+    content = {f"{number:04}": file.contents for number, file in enumerate(guest.files)}
+    if content:
+        about = msgspec.json.decode(openstack["meta_data.json"])  # type: ignore[arg-type]
+        about["files"] = [{"path": file.path, "content_path": f"/content/{number:04}"} for number, file in enumerate(guest.files)]
+        openstack["meta_data.json"] = _json(about)
+    ec2: dict[str, Tree | bytes] = {"meta-data.json": _json(_plain(_ec2(guest, ports)["meta-data"]))}
+    if guest.instance.user_data:
+        ec2["user-data"] = guest.instance.user_data
+    dated = dict.fromkeys(OPENSTACK_VERSIONS[-2:], openstack)
+    return {"openstack": {**dated, **({"content": content} if content else {})}, "ec2": {"2009-04-04": ec2, "latest": ec2}}
+
+
+def _plain(tree: Tree | bytes) -> object:
+    return tree.decode(errors="replace") if isinstance(tree, bytes) else {name: _plain(value) for name, value in tree.items()}
 
 
 def _walk(tree: Tree, path: str) -> Tree | bytes | None:
