@@ -22,7 +22,7 @@ def _root_line(room: Room, guest: Guest, file: str = "/etc/shadow") -> str:
 
 
 def _next(guest: Guest, **changes: Any) -> Guest:
-    return msgspec.structs.replace(guest, generation=guest.generation + 1, **changes)
+    return msgspec.structs.replace(guest, **{"generation": guest.generation + 1, **changes})
 
 
 def test_root_has_the_password_that_was_asked_for_from_the_first_boot_on() -> None:

@@ -9,7 +9,8 @@ Layouts: the Compute API guide's metadata chapter, and EC2's instance metadata a
 import base64
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -27,7 +28,13 @@ EC2_VERSIONS = (
 )  # fmt: skip
 RANDOM_SEED_BYTES = 512
 
+_PASSWORD = re.compile(r"/openstack/[^/]+/password/?")
+
 Tree = Mapping[str, "Tree | bytes"]
+PASSWORD_BYTES_MAX = 1020
+"""Of an encrypted password that a guest tells; as Nova has it."""
+Passwords = Callable[[str, bytes | None], Awaitable[tuple[int, bytes]]]
+"""Tells the control plane the encrypted password of a guest, or asks for it (None): (guest id, password) -> HTTP status and text. Raises OSError."""
 Lookup = Callable[[str, str], Guest | None]
 """The guest that bears an address in a network, by the network's id and the address."""
 
@@ -43,18 +50,21 @@ class Ports(Protocol):
 class MetadataService(NetworkServers):
     """One for the node. `ports` is set by the network driver that it serves."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, passwords: Passwords | None = None) -> None:
         super().__init__()
-        self._lookup = lookup
+        self._lookup, self._passwords = lookup, passwords
         self.ports: Ports | None = None
 
     async def answer(self, network_id: str, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method not in ("GET", "HEAD"):
+        is_password = _PASSWORD.fullmatch(request.path) is not None
+        if request.method not in ("GET", "HEAD") and not (is_password and request.method == "POST"):
             return web.Response(status=405, text="405 Method Not Allowed\n")
         address = (request.remote or "").partition("%")[0]
         guest = self._guest(network_id, address)
         if guest is None:
             return web.Response(status=404, text="404 Not Found: no server has this address\n")
+        if is_password:
+            return await self._password(guest.id, request)
         found = _walk(self._tree(guest), request.path)
         if found is None:
             return web.Response(status=404, text="404 Not Found\n")
@@ -62,6 +72,23 @@ class MetadataService(NetworkServers):
             kind = "application/json" if request.path.endswith((".json", "/document")) else "text/plain"
             return web.Response(body=found, content_type=kind)
         return web.Response(text=_listing(found))
+
+    async def _password(self, guest_id: str, request: web.BaseRequest) -> web.StreamResponse:
+        """A guest tells once which password it chose, encrypted with its owner's key."""
+        if self._passwords is None:
+            return web.Response(status=404, text="404 Not Found\n")
+        told: bytes | None = None
+        if request.method == "POST":
+            if (request.content_length or 0) > PASSWORD_BYTES_MAX:
+                return web.Response(status=400, text="400 Bad Request: the password is too long\n")
+            told = await request.read()
+            if len(told) > PASSWORD_BYTES_MAX or not told.isascii():
+                return web.Response(status=400, text="400 Bad Request: the password is too long, or no text\n")
+        try:
+            status, text = await self._passwords(guest_id, told)
+        except OSError:
+            return web.Response(status=503, text="503 Service Unavailable\n")
+        return web.Response(status=status, body=text, content_type="text/plain")
 
     def _guest(self, network_id: str, address: str) -> Guest | None:
         """By the address itself, or by the fixed address of the port whose link-local address it is."""

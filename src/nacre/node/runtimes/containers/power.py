@@ -13,10 +13,9 @@ from typing import Any
 import msgspec
 
 from nacre.node.images import ImageCache, ImageError, UnpackedImage
-from nacre.node.runtimes.containers import etc, kernel
+from nacre.node.runtimes.containers import etc, kernel, passwords
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers
-from nacre.node.runtimes.containers.injecting import change_password
 from nacre.node.runtimes.containers.launcher import LaunchError
 from nacre.node.runtimes.containers.pidfds import ended
 from nacre.node.runtimes.containers.records import Record
@@ -142,7 +141,7 @@ class Power:
     async def change_password(self, record: Record, guest: Guest) -> None:
         """In the running guest, where it is not the one that it has. One that is rescued gets it as it boots its own system again."""
         if guest.rescue is None and guest.password_hash and guest.password_hash != record.password_hash:
-            await change_password(self.parts, guest.id, guest.password_hash)
+            await passwords.change(self.parts, guest.id, guest.password_hash)
             record.password_hash = guest.password_hash
 
     async def _build_disk(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> UnpackedImage:
