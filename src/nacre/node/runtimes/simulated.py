@@ -4,16 +4,19 @@ Thousands of hosts live in one process without root: scale tests, laptops, the C
 """
 
 import asyncio
+import io
 import random
+import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nacre.node.drivers import Attached, Observe, Plugged
+from nacre.node.drivers import Attached, Observe, Plugged, Talk
 from nacre.protocol.guests import Guest
 from nacre.protocol.messages import Gone, Holding, Item, Kind, Observation
 from nacre.protocol.networks import Port
 from nacre.protocol.probes import Probe, Probed
+from nacre.protocol.streams import Channel, Exit, Started
 from nacre.protocol.volumes import Volume, VolumeState
 
 
@@ -96,11 +99,42 @@ class SimulatedGuests:
             raise LookupError(f"guest {guest_id} is not on this host")
         return f"{guest.instance.hostname}: simulated boot {guest.boots}\n".encode()
 
+    def has(self, guest_id: str) -> bool:
+        return guest_id in self._guests
+
     async def survey(self) -> list[Holding]:
         return [Holding("guest", guest_id, "process", "simulated") for guest_id in self._guests]
 
     async def close(self) -> None:
         return None
+
+
+class SimulatedStreams:
+    """What can be had of guests that run nothing and write nothing: an image of one is the image that it was made from."""
+
+    def __init__(self, guests: SimulatedGuests) -> None:
+        self._guests = guests
+
+    async def whole(self, kind: str, ident: str, params: dict[str, Any]) -> bytes:
+        raise LookupError(f"this host's runtime does not serve {kind}")
+
+    async def serve(self, kind: str, ident: str, params: dict[str, Any], talk: Talk) -> None:
+        if kind != "commit":
+            raise LookupError(f"this host's runtime does not serve {kind}")
+        if not self._guests.has(ident):
+            raise LookupError(f"guest {ident} is not on this host")
+        await talk.control(Started())
+        await talk.send(Channel.STDOUT, _empty_archive())
+        await talk.control(Exit(0))
+
+    async def close(self) -> None:
+        return None
+
+
+def _empty_archive() -> bytes:
+    target = io.BytesIO()
+    tarfile.open(fileobj=target, mode="w").close()
+    return target.getvalue()
 
 
 class SimulatedNetwork:
