@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import find as find_page
 from nacre.cloud.compute import accounting, injection, quotas, scheduling, server_groups, timeline, usage
+from nacre.cloud.compute.images import let_go
 from nacre.cloud.compute.rules import hostname_of, names_of, request_of, require_unlocked
 from nacre.cloud.compute.specs import ServerSpec
 from nacre.cloud.compute.states import TRANSITION_S_MAX, status_column
@@ -393,6 +394,7 @@ def forget(conn: sa.Connection, row: Row) -> None:
     network.release(conn, row["id"])
     accounting.ended(conn, row)
     _DELETE.run(conn, ident=row["id"])
+    let_go(conn, row["image"])
     if row["host_id"]:
         size = {"vcpus": -row["vcpus"], "memory_mb": -row["memory_mb"], "disk_gb": -row["disk_gb"]}
         hosts.claim(conn, row["host_id"], guests=-1, **size)

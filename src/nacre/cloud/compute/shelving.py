@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from nacre.cloud.compute import snapshots, timeline
 from nacre.cloud.compute.actions import intend, ready
 from nacre.cloud.compute.evacuating import NEVER_SEEN
+from nacre.cloud.compute.images import let_go
 from nacre.cloud.compute.placing import Placing, choose
 from nacre.cloud.compute.rescuing import refuse_container
 from nacre.cloud.compute.resizing import SIZES
@@ -121,6 +122,7 @@ def unshelve(
     }
     moved = {**row, "host_id": host.id}
     intend(conn, ctx, moved, "unshelve", changes)
+    let_go(conn, row["image"])
     timeline.begin(conn, ctx, moved, "unshelve")
 
 
