@@ -92,7 +92,9 @@ KEYSTONE: dict[str, set[str]] = {
 GLANCE: dict[str, set[str]] = {
     **verbs(PROJECT_READER, "get_images", "get_image", "get_members", "get_member"),
     **verbs(PROJECT_MEMBER, "add_image", "modify_image", "delete_image", "communitize_image", "upload_image", "download_image"),
-    **verbs(PROJECT_MEMBER, "stage_image", "import_image", "deactivate", "reactivate", "add_image_location"),
+    **verbs(
+        PROJECT_MEMBER, "stage_image", "import_image", "deactivate", "reactivate", "add_image_location", "set_image_location"
+    ),
     **verbs(PROJECT_MEMBER, "add_member", "modify_member", "delete_member"),
     **verbs(ADMIN, "publicize_image", "copy_image", "fetch_image_location", "delete_image_location"),
     **verbs(ADMIN, "stores_info_detail", "tasks_api_access"),

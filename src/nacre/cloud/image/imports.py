@@ -117,7 +117,8 @@ def begin(conn: sa.Connection, ctx: Context, image_id: str, asked: Row, kind: st
 
 
 async def carry_out(cloud: Cloud, ctx: Context, task: Row, stream: AsyncIterator[bytes], place: Row | None = None) -> None:
-    """Bring the data of an image that `begin` claimed. `place` is where it is from, where that is kept: {url, validation_data}.
+    """Bring the data of an image that `begin` claimed. `place` is where it is from, where that is kept: {url, metadata, validation_data,
+    hashed}.
 
     Raises nothing but the cancellation: what goes wrong is in the task.
     """
@@ -141,10 +142,13 @@ async def carry_out(cloud: Cloud, ctx: Context, task: Row, stream: AsyncIterator
 
 def _finish(conn: sa.Connection, task: Row, blob: Blob, known: Row, place: Row | None) -> None:
     checked = _held_against(blob, (place or {}).get("validation_data") or {})
+    if place is not None and not place.get("hashed", True):
+        # What an owner says of a place is its word, not ours: the hashes that are shown are those that it gave.
+        checked = {"checksum": None, "os_hash_algo": None, "os_hash_value": None} | checked
     data.finish(conn, task["image_id"], task["id"], blob, known, stage=False)
     conn.execute(images.update().where(images.c.id == task["image_id"]).values(import_result="success", **checked))
     if place is not None:
-        row = {"image_id": task["image_id"], "position": 0, "url": place["url"], "metadata": {}}
+        row = {"image_id": task["image_id"], "position": 0, "url": place["url"], "metadata": place.get("metadata", {})}
         conn.execute(image_locations.insert().values(row))
     tasks.end(conn, task["id"], "success", {"image_id": task["image_id"]}, "")
 
