@@ -209,6 +209,16 @@ ACTIONS: tuple[Any, ...] = (
     {"addSecurityGroup": {"name": "default"}},
     {"removeSecurityGroup": {"name": "default"}},
     {"resize": {"flavorRef": "{flavor_id}"}},
+    {"rescue": {"adminPass": "x", "rescue_image_ref": "{image_id}"}},
+    {"unrescue": None},
+    {"shelve": None},
+    {"unshelve": {"availability_zone": "nova", "host": "fuzz"}},
+    {"changePassword": {"adminPass": "x"}},
+    {"evacuate": {"host": "fuzz", "adminPass": "x"}},
+    {"migrate": {"host": "fuzz"}},
+    {"os-migrateLive": {"host": "fuzz", "block_migration": "auto"}},
+    {"os-getSerialConsole": {"type": "serial"}},
+    {"os-getVNCConsole": {"type": "novnc"}},
 )
 
 GROUP_RULE = {"parent_group_id": "{security_group_id}", "ip_protocol": "tcp", "from_port": 1, "to_port": 2, "cidr": "::/0"}
@@ -328,6 +338,16 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ("POST", f"{V21}/servers/{{server_id}}/os-interface"): (
         {"interfaceAttachment": {"net_id": "{network_id}", "fixed_ips": [{"ip_address": "10.77.0.60"}]}},
         {"interfaceAttachment": {"port_id": "{port_id}"}},
+    ),
+    ("POST", f"{V21}/servers/{{server_id}}/remote-consoles"): ({"remote_console": {"protocol": "serial", "type": "serial"}},),
+    ("POST", f"{V21}/servers/{{server_id}}/os-volume_attachments"): (
+        {"volumeAttachment": {"volumeId": "{image_id}", "device": "/dev/vdb", "tag": "t", "delete_on_termination": True}},
+    ),
+    ("PUT", f"{V21}/servers/{{server_id}}/os-volume_attachments/{{volume_id}}"): (
+        {"volumeAttachment": {"volumeId": "{image_id}"}},
+    ),
+    ("POST", f"{V21}/os-assisted-volume-snapshots"): (
+        {"snapshot": {"volume_id": "{image_id}", "create_info": {"snapshot_id": "x", "type": "qcow2", "new_file": "y"}}},
     ),
     ("PUT", f"{V21}/flavors/{{flavor_id}}"): ({"flavor": {"description": "d"}},),
     ("POST", f"{V21}/flavors/{{flavor_id}}/action"): (

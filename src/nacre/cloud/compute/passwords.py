@@ -64,6 +64,12 @@ def forget_encrypted(conn: sa.Connection, ctx: Context, ident: str) -> None:
     conn.execute(servers.update().where(servers.c.id == row["id"]).values(encrypted_password=""))
 
 
+def told(conn: sa.Connection, host_id: str, ident: str) -> str | None:
+    """What the guest told already; None for one that is not of that host."""
+    known = (servers.c.id == ident, servers.c.host_id == host_id)
+    return conn.execute(sa.select(servers.c.encrypted_password).where(*known)).scalar()
+
+
 def tell_encrypted(conn: sa.Connection, host_id: str, ident: str, text: str) -> bool:
     """A guest tells the password that it chose. False when it has told one already (Nova's metadata service takes one only), or is not there."""
     known = (servers.c.id == ident, servers.c.host_id == host_id, servers.c.gone.is_(False), servers.c.encrypted_password == "")

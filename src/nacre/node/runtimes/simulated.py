@@ -22,6 +22,8 @@ from nacre.protocol.probes import Probe, Probed
 from nacre.protocol.streams import Channel, Exit, Started
 from nacre.protocol.volumes import Volume, VolumeState
 
+CONSOLE_BYTES_MAX = 1 << 16
+
 
 @dataclass
 class Faults:
@@ -49,6 +51,7 @@ class SimulatedGuests:
         self._faults = faults or Faults()
         self._guests: dict[str, Guest] = {}
         self._seen: dict[str, Observation] = {}
+        self._consoles: dict[str, bytes] = {}
         self._observe: Observe = lambda observation: None
 
     async def start(self, observe: Observe) -> None:
@@ -62,6 +65,9 @@ class SimulatedGuests:
                 return Observation(
                     "guest", guest.id, "error", generation=guest.generation, fault="simulated fault", request_id=guest.request_id
                 )
+            if guest.power != "stopped":
+                before = self._consoles.get(guest.id, b"")[-CONSOLE_BYTES_MAX:]
+                self._consoles[guest.id] = before + _words(guest)
         self._guests[guest.id] = guest
         seen = self._observation(guest)
         self._seen[guest.id] = seen
@@ -91,17 +97,15 @@ class SimulatedGuests:
         await asyncio.sleep(0)
         self._guests.pop(guest_id, None)
         self._seen.pop(guest_id, None)
+        self._consoles.pop(guest_id, None)
         return Observation("guest", guest_id, "gone")
 
     async def observe(self) -> list[Observation]:
         return list(self._seen.values())
 
     async def console(self, guest_id: str) -> bytes:
-        guest = self._guests.get(guest_id)
-        if guest is None:
-            raise LookupError(f"guest {guest_id} is not on this host")
-        system = f" of image {guest.rescue.image.id}, to the rescue" if guest.rescue is not None else ""
-        return f"{guest.instance.hostname}: simulated boot {guest.boots}{system}\n".encode()
+        self.guest(guest_id)
+        return self._consoles.get(guest_id, b"")
 
     def guest(self, guest_id: str) -> Guest:
         """Raises LookupError for a guest that is not here."""
@@ -114,6 +118,13 @@ class SimulatedGuests:
 
     async def close(self) -> None:
         return None
+
+
+def _words(guest: Guest) -> bytes:
+    """What a boot says on the console."""
+    system = f" of image {guest.rescue.image.id}, to the rescue" if guest.rescue is not None else ""
+    name = guest.instance.hostname
+    return f"{name}: simulated boot {guest.boots}{system}\n{name}: ready\n".encode()
 
 
 class SimulatedStreams:
