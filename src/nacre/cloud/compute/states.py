@@ -73,7 +73,7 @@ def state_of(row: Mapping[str, Any]) -> State:
     base = OBSERVED.get(row["observed_state"] or "", BUILDING if row["host_id"] else SCHEDULING)
     if row["observed_state"] == "paused" and (row["power"] == "suspended" or row["action"] == "resume"):
         base = SUSPENDED
-    if row["old_flavor"] is not None:
+    if row["old_flavor"] is not None and not (pending and row["action"] == "resize"):
         base = RESIZED._replace(power_state=base.power_state)
     if row["rescue"] is not None:
         base = RESCUED._replace(power_state=base.power_state)
