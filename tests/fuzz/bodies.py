@@ -5,6 +5,8 @@
 
 from typing import Any
 
+from tests.fuzz.actions import ACTIONS
+
 V3, V21, V2, NET = "/identity/v3", "/compute/v2.1", "/image/v2", "/network/v2.0"
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f x"
 CSR = (
@@ -193,33 +195,6 @@ METADEFS = f"{V2}/metadefs/namespaces"
 NAMESPACE = {"namespace": "fuzz", "display_name": "Fuzz", "description": "d", "visibility": "public", "protected": False}
 DEFINITION = {"name": "p", "title": "P", "type": "integer", "minimum": 1, "maximum": 9, "operators": ["<in>"], "readonly": False}
 RULES = [{"service": "compute", "method": "GET", "path": "/v2.1/servers/*"}]
-
-ACTIONS: tuple[Any, ...] = (
-    {"os-start": None},
-    {"os-stop": None},
-    {"reboot": {"type": "HARD"}},
-    {"pause": None},
-    {"unpause": None},
-    {"lock": {"locked_reason": "x"}},
-    {"unlock": None},
-    {"forceDelete": None},
-    {"os-getConsoleOutput": {"length": 10}},
-    {"addFixedIp": {"networkId": "{network_id}"}},
-    {"removeFixedIp": {"address": "10.77.0.50"}},
-    {"addSecurityGroup": {"name": "default"}},
-    {"removeSecurityGroup": {"name": "default"}},
-    {"resize": {"flavorRef": "{flavor_id}"}},
-    {"rescue": {"adminPass": "x", "rescue_image_ref": "{image_id}"}},
-    {"unrescue": None},
-    {"shelve": None},
-    {"unshelve": {"availability_zone": "nova", "host": "fuzz"}},
-    {"changePassword": {"adminPass": "x"}},
-    {"evacuate": {"host": "fuzz", "adminPass": "x"}},
-    {"migrate": {"host": "fuzz"}},
-    {"os-migrateLive": {"host": "fuzz", "block_migration": "auto"}},
-    {"os-getSerialConsole": {"type": "serial"}},
-    {"os-getVNCConsole": {"type": "novnc"}},
-)
 
 GROUP_RULE = {"parent_group_id": "{security_group_id}", "ip_protocol": "tcp", "from_port": 1, "to_port": 2, "cidr": "::/0"}
 ROUTE = {"routes": [{"destination": "198.51.100.0/24", "nexthop": "10.77.0.9"}]}

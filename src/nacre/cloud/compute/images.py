@@ -1,21 +1,10 @@
-"""Image bytes that servers name: a host may fetch those of its own servers, and they stay as long as a server does."""
+"""Which image bytes a host may fetch: those that its own servers name."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from nacre.cloud.compute.tables import servers
-from nacre.store import announce
-
-LET_GO = "compute:image bytes"
-"""Announced with the digests that a server does not name any more: if nothing else does, they go."""
-
-
-def let_go(conn: sa.Connection, image: Mapping[str, Any]) -> None:
-    """A server is gone, or is made of another image than this one, as servers keep it."""
-    layers = [layer["digest"] for layer in image.get("layers") or ()]
-    announce(conn, LET_GO, [digest for digest in (image.get("digest"), *layers) if digest])
 
 
 def host_needs(conn: sa.Connection, host_id: str, digest: str) -> bool:

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import find as find_page
 from nacre.cloud.compute import accounting, injection, quotas, scheduling, server_groups, timeline, usage
-from nacre.cloud.compute.images import let_go
 from nacre.cloud.compute.rules import hostname_of, names_of, request_of, require_unlocked
 from nacre.cloud.compute.specs import ServerSpec
 from nacre.cloud.compute.states import TRANSITION_S_MAX, status_column
@@ -22,6 +21,7 @@ from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid, NotFound
 from nacre.cloud.hosts import operations as hosts
 from nacre.cloud.hosts.desired import mark
+from nacre.cloud.image import leaving
 from nacre.cloud.image import operations as images
 from nacre.cloud.network import servers as network
 from nacre.cloud.scheduler import ExpressionError, HostView, NoValidHost, Ratios, Request, Strategy, plan
@@ -394,11 +394,19 @@ def forget(conn: sa.Connection, row: Row) -> None:
     network.release(conn, row["id"])
     accounting.ended(conn, row)
     _DELETE.run(conn, ident=row["id"])
-    let_go(conn, row["image"])
+    let_go(conn, row)
     if row["host_id"]:
         size = {"vcpus": -row["vcpus"], "memory_mb": -row["memory_mb"], "disk_gb": -row["disk_gb"]}
         hosts.claim(conn, row["host_id"], guests=-1, **size)
     usage.change(conn, row["project_id"], instances=-1, cores=-row["vcpus"], ram=-row["memory_mb"])
+
+
+def let_go(conn: sa.Connection, row: Row, *, own: bool = True, rescue: bool = True) -> None:
+    """The server (as its row was) does not name its own image, or that of its rescue, any more."""
+    if own:
+        leaving.leave(conn, row["image"])
+    if rescue and row["rescue"] is not None:
+        leaving.leave(conn, row["rescue"]["image"])
 
 
 def user_data_of(row: Row) -> bytes:

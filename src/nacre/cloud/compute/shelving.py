@@ -18,11 +18,10 @@ import sqlalchemy as sa
 from nacre.cloud.compute import snapshots, timeline
 from nacre.cloud.compute.actions import intend, ready
 from nacre.cloud.compute.evacuating import NEVER_SEEN
-from nacre.cloud.compute.images import let_go
 from nacre.cloud.compute.placing import Placing, choose
 from nacre.cloud.compute.rescuing import refuse_container
 from nacre.cloud.compute.resizing import SIZES
-from nacre.cloud.compute.servers import changeable, kept_image
+from nacre.cloud.compute.servers import changeable, kept_image, let_go
 from nacre.cloud.compute.states import state_of
 from nacre.cloud.compute.tables import servers, shelved_images
 from nacre.cloud.context import Context, internal
@@ -122,7 +121,7 @@ def unshelve(
     }
     moved = {**row, "host_id": host.id}
     intend(conn, ctx, moved, "unshelve", changes)
-    let_go(conn, row["image"])
+    let_go(conn, row)
     timeline.begin(conn, ctx, moved, "unshelve")
 
 

@@ -1,4 +1,4 @@
-"""What a crash leaves of images' bytes, and how it is undone; and bytes that a server was the last to name."""
+"""What a crash leaves of uploads, and how it is undone."""
 
 import asyncio
 import logging
@@ -6,10 +6,9 @@ import shutil
 
 import sqlalchemy as sa
 
-from nacre.cloud.compute import images as compute
 from nacre.cloud.core import Cloud
 from nacre.cloud.image import imports
-from nacre.cloud.image.data import drop, drop_all, read_config
+from nacre.cloud.image.data import drop, read_config
 from nacre.cloud.image.spool import SPOOL
 from nacre.cloud.image.tables import images
 from nacre.store.schema import now
@@ -23,16 +22,9 @@ async def recover(cloud: Cloud) -> None:
     await cloud.store.write(imports.give_up)
     await asyncio.to_thread(shutil.rmtree, cloud.settings.state / SPOOL, True)
     cloud.blobs.sweep(alone=True)
-    await drop_unnamed(cloud)
-    await read_configs(cloud)
-    cloud.store.watch(compute.LET_GO, lambda topic, digests: drop_all(cloud, digests))
-
-
-async def drop_unnamed(cloud: Cloud) -> None:
-    """Bytes that no row names. Whoever takes the last name away drops them at once; this is for what a crash or a lost hint has left."""
     for digest in list(cloud.blobs.digests()):
         drop(cloud, digest)
-        await asyncio.sleep(0)
+    await read_configs(cloud)
 
 
 def requeue(conn: sa.Connection) -> int:
