@@ -1,6 +1,7 @@
 """A node that goes and comes: nothing that carries packets is touched, what is not wanted goes, and nothing is left behind."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from msgspec.structs import replace
 
 from nacre.node.network import purge
 from nacre.protocol.messages import Gone
+from nacre.protocol.networks import AddressPair
 from tests.node.netlab import Lab, Pinging, command, in_laboratory, item, network, new_id, open_group, port, router
 from tests.node.test_network_routing import PUBLIC, host_pings
 
@@ -41,6 +43,44 @@ async def test_restarting_the_node_loses_no_packet(lab: Lab) -> None:
             await lab.driver.plug(found.id, machine.path, "eth0")
         await asyncio.sleep(0.1)
     assert [ping.lost() for ping in (east, north, inward)] == [0, 0, 0]
+
+
+def handles(lab: Lab, *names: str) -> list[str]:
+    """Everything that nftables has in these namespaces and the host's table, with its handle: what is made anew gets another."""
+    shown = [command("ip", "netns", "exec", name, "nft", "-a", "list", "ruleset") for name in names]
+    shown.append(command("nft", "-a", "list", "table", "inet", f"n{lab.config.cloud_id}"))
+    return re.sub(r"packets \d+ bytes \d+|expires \w+", "", "\n".join(shown)).splitlines()
+
+
+@in_laboratory
+async def test_a_restart_replaces_no_filter(lab: Lab) -> None:
+    """A packet that was in the guard's chain while a restart replaced the table found no mark and was lost."""
+    public, net = network(PUBLIC, None, physical="public"), network()
+    first, second = open_group(), open_group()
+    way = router([net], public, 5, ("198.51.100.50", "10.0.0.11"))
+    one, two, three = port(net, 11, first.id), port(net, 12, first.id, second.id), port(net, 13, second.id)
+    two = replace(two, allowed_address_pairs=(AddressPair("10.9.0.0/16", two.mac), AddressPair("fd09::/64", two.mac)))
+    await lab.apply(public, net, first, second, way, one, two, three)
+    names = [f"n{lab.config.cloud_id}-network-{net.id}", f"n{lab.config.cloud_id}-router-{way.id}"]
+    before = handles(lab, *names)
+    # All is as it was, only told in another order.
+    lab.items = {spec.id: item(spec) for spec in (public, net, second, first, way, three, two, one)}
+    await lab.restart()
+    assert handles(lab, *names) == before
+    # One port has gone meanwhile: that is all that changes.
+    del lab.items[one.id]
+    await lab.restart()
+    link = f"n{lab.config.cloud_id}-{one.id.replace('-', '')[:9]}"
+    after = handles(lab, *names)
+    assert not any(link in line for line in after)
+    assert made_anew(before, after) == []
+
+
+def made_anew(before: list[str], after: list[str]) -> list[str]:
+    """The chains and sets of `before` that are not in `after` under the same handle."""
+    lines = [line.strip() for line in before if line.rstrip().endswith(tuple("0123456789")) and "{ # handle" in line]
+    there = {line.strip() for line in after}
+    return [line for line in lines if line not in there and "gress" not in line]
 
 
 @in_laboratory

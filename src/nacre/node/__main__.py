@@ -80,7 +80,7 @@ def _real(config: NodeConfig, api: Api) -> Agent:
     """The host that this process runs on, with containers and a data plane in the kernel."""
     from nacre.node.host import drivers
 
-    guests, network, volumes, streams = drivers(config, api, api.ask_name, api.relay)
+    guests, network, volumes, streams = drivers(config, api, api.ask_name, api.relay, api.password)
     host = Host(
         id=config.host_id,
         hostname=config.hostname or facts.hostname(),

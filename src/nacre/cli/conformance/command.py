@@ -23,6 +23,15 @@ CONCURRENCY = 2
 UP_WAIT_S = 600.0
 """How long the cloud may take to come up (the first `up` of a machine installs packages) and to go."""
 
+SETTINGS = (
+    "security_compliance.lockout_failure_attempts=2",
+    "security_compliance.lockout_duration_s=5",
+    "security_compliance.unique_last_password_count=2",
+    "image_import.allowed_ports=0",
+    "image_import.allowed_networks=127.0.0.0/8",
+)
+"""What tempest.conf says of a cloud that is made here, and the leave to fetch images from the workspace's own web server."""
+
 
 @click.command()
 @click.option(
@@ -88,9 +97,10 @@ def conformance(
         workspace = Workspace(work / "tempest", tempest_bin, ssh)
         workspace.init()
         chosen = chosen or selection.of_services(workspace.all_tests(), chosen_services)
-        workspace.configure(state, chosen)
-        say(f"{len(chosen)} tests, {concurrency} at a time")
-        workspace.run(concurrency)
+        with workspace.served() as serving:
+            serving.configure(state, chosen)
+            say(f"{len(chosen)} tests, {concurrency} at a time")
+            serving.run(concurrency)
         found = workspace.results(chosen)
     if not simulate:
         found = ratchet.hold(found, ratchet.passing())
@@ -134,6 +144,8 @@ def running_cloud(directory: Path, simulate: int | None, keep: bool) -> Iterator
     existed = state.load() is not None
     options = ["--state", str(state.dir)]
     made = [] if existed or simulate is None else ["--simulate", str(simulate)]
+    if not existed:
+        made += [word for setting in SETTINGS for word in ("--set", setting)]
     if not existed and simulate is None and os.geteuid() != 0:
         raise click.ClickException("real guests need root: use sudo, or --simulate 2")
     try:

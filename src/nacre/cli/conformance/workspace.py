@@ -5,9 +5,14 @@ import os
 import signal
 import string
 import subprocess
+import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,12 @@ STOP_WAIT_S = 20.0
 LAST_LINES_MAX = 40
 
 
+class _Quiet(SimpleHTTPRequestHandler):
+    """Tempest's own lines are enough."""
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The directory that Tempest runs in, and the environment it sees."""
@@ -45,8 +56,16 @@ class Workspace:
     ssh: bool = False
     """Servers are made from an image with an ssh server, and Tempest logs in to them."""
 
+    web: str = ""
+    """Where `served` serves the images that are to be imported."""
+
     last_words: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES_MAX))
     """The end of what Tempest wrote."""
+
+    @property
+    def shared(self) -> Path:
+        """What others may read: nothing but images."""
+        return self.directory / "web"
 
     @property
     def env(self) -> dict[str, str]:
@@ -57,6 +76,7 @@ class Workspace:
     def init(self) -> None:
         """Make the directory, and Tempest's own in it."""
         self.directory.mkdir(mode=0o700)
+        self.shared.mkdir()
         self._tempest(self.directory, "init", "ws")
 
     def all_tests(self) -> list[str]:
@@ -84,7 +104,7 @@ class Workspace:
 
     def values(self, state: State, client: Client) -> dict[str, str]:
         """What the template leaves open. Makes a second image, whose bytes scenario tests upload too."""
-        image_file = self.directory / "tiny.img"
+        image_file = self.shared / "tiny.img"
         with image_file.open("wb") as target:
             busybox.write_tar(target)
         image_alt = register(client, SECOND_IMAGE, image_file, {"os_distro": "busybox"})
@@ -104,6 +124,7 @@ class Workspace:
             "image": images[0]["id"],
             "image_alt": image_alt,
             "image_file": str(image_file),
+            "http_image": f"{self.web}/{image_file.name}",
             "flavor": flavor,
             "flavor_alt": flavor_alt,
             "public_network": public[0]["id"],
@@ -114,6 +135,19 @@ class Workspace:
             "has_ssh": str(self.ssh).lower(),
             "has_import": str(has_import(client)).lower(),
         }
+
+    @contextmanager
+    def served(self) -> Iterator["Workspace"]:
+        """The same workspace, its images served on a port of loopback meanwhile."""
+        handler = partial(_Quiet, directory=str(self.shared))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            try:
+                yield replace(self, web=f"http://127.0.0.1:{server.server_port}")
+            finally:
+                server.shutdown()
+                thread.join()
 
     def run(self, concurrency: int) -> None:
         """Runs the listed tests, each one's line to stderr as it ends. Failures are in the results, not in an exception."""

@@ -31,7 +31,8 @@ class Change(NamedTuple):
 
 CHANGES: dict[str, Change] = {
     "start": Change("start", frozenset({"stopped"}), lambda row: {"power": "running", "boots": row["boots"] + 1}),
-    "stop": Change("stop", frozenset({"active", "error"}), lambda row: {"power": "stopped"}),
+    # Whoever stops or reboots a server whose rescue failed has its own system again.
+    "stop": Change("stop", frozenset({"active", "error"}), lambda row: {"power": "stopped", "rescue": sa.null()}),
     "pause": Change("pause", frozenset({"active"}), lambda row: {"power": "paused"}),
     "unpause": Change("unpause", frozenset({"paused"}), lambda row: {"power": "running"}),
     "suspend": Change("suspend", frozenset({"active"}), lambda row: {"power": "suspended"}),
@@ -40,7 +41,7 @@ CHANGES: dict[str, Change] = {
     "reboot-hard": Change(
         "reboot",
         frozenset({"active", "stopped", "paused", "suspended", "error"}),
-        lambda row: {"power": "running", "boots": row["boots"] + 1, "reboot": "hard"},
+        lambda row: {"power": "running", "boots": row["boots"] + 1, "reboot": "hard", "rescue": sa.null()},
     ),
 }
 

@@ -11,6 +11,7 @@ The inet chains see bridged packets through br_netfilter, where a connection's l
 same groups share their chains, so that a packet meets the same few look-ups on a network of a thousand ports.
 """
 
+import hashlib
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from nacre.protocol.networks import Port, SecurityGroup
 ESTABLISHED = "ct state vmap { established : accept, related : accept, invalid : drop }"
 BLOCKED = 1
 """The mark of a connection whose rule was revoked."""
+MARK_MAX = 2**31 - 1
 REVOKED = f'ct mark {BLOCKED} counter drop comment "revoked"'
 DISCOVERY = "icmpv6 type { 130, 131, 132, 133, 134, 135, 136, 143 } accept"
 """Neighbour discovery (RFC 4861) and the reports of its multicast listeners (RFC 2710, 3810)."""
@@ -141,9 +143,18 @@ class Profiles:
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, ...], int] = {}
+        self._taken: set[int] = set()
 
     def number(self, group_ids: Iterable[str]) -> int:
-        return self._numbers.setdefault(tuple(sorted(set(group_ids))), len(self._numbers) + 1)
+        """It follows from the groups, so that the next process finds in the kernel what it would write itself."""
+        groups = tuple(sorted(set(group_ids)))
+        if groups not in self._numbers:
+            number = int.from_bytes(hashlib.sha256("\n".join(groups).encode()).digest()[:4], "big") & MARK_MAX or 1
+            while number in self._taken:
+                number = number % MARK_MAX + 1
+            self._numbers[groups] = number
+            self._taken.add(number)
+        return self._numbers[groups]
 
 
 def _chain_name(direction: str, group_id: str) -> str:

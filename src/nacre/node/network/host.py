@@ -8,6 +8,7 @@ from nacre.node.network import names, plugging, publishing, rtnl, sysctls
 from nacre.node.network.namespaces import Namespace
 from nacre.node.network.nft import NftError
 from nacre.node.network.plane import NetworkPlane
+from nacre.node.network.standing import make, model_name
 from nacre.node.network.tables import Chain, Collection, Table, delete, difference, replace
 from nacre.protocol.networks import Network, Router
 
@@ -100,7 +101,10 @@ class HostPlane:
         if table == self._written:
             return
         try:
-            self.namespace.nft.run(difference(self._written, table) if self._written else replace(table))
+            if self._written is None:
+                make(self.namespace.nft, table)
+            else:
+                self.namespace.nft.run(difference(self._written, table))
         except NftError:
             if self._written is None:
                 raise
@@ -261,7 +265,7 @@ class HostPlane:
     def release(self) -> None:
         """No physical network is here any more: the host is as it was."""
         self._leave_firewalls(None)
-        self.namespace.nft.run(delete("inet", self.table))
+        self.namespace.nft.run(delete("inet", self.table) + delete("inet", model_name(self.table)))
         self._written = None
         sysctls.release(self.cloud_id)
 

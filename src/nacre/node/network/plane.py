@@ -7,7 +7,8 @@ from nacre.node.network import filters, groups, names, namespaces, rtnl
 from nacre.node.network.conntrack import DELETE, Flow
 from nacre.node.network.netlink import Message
 from nacre.node.network.nft import NftError
-from nacre.node.network.tables import Table, delete, difference, replace
+from nacre.node.network.standing import make
+from nacre.node.network.tables import Table, delete, difference
 from nacre.protocol.networks import Network, Port, SecurityGroup
 
 BRIDGE_PORTS_MAX = 1023
@@ -200,11 +201,14 @@ class NetworkPlane:
         self._groups = table
 
     def _rewrite(self, table: Table) -> None:
-        """Both tables anew, whatever is there, in one transaction: no packet sees one without the other."""
+        """Both tables as they are to be, whatever is there, in one transaction: no packet sees one without the other.
+
+        What an earlier process left is changed where it differs, since a table that is replaced costs packets on their way through it.
+        """
         contributions = {names.link(self.cloud_id, port.id): self.contribution(port) for port in self.local_ports()}
         contributions |= {link: filters.trusted(link) for link in self._trusted}
         guard = filters.guard_table(self.table, contributions.values())
-        self.namespace.nft.run(replace(guard) + replace(table))
+        make(self.namespace.nft, guard, table)
         self._contributions, self._groups = contributions, table
 
     def rewrite(self, known: Mapping[str, SecurityGroup]) -> None:

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from nacre.protocol.probes import OUTPUT_BYTES_MAX, Probe, Probed
+from nacre.protocol.probes import OUTPUT, OUTPUT_BYTES_MAX, Probe, Probed
 
 REDIRECTS_MAX = 10
 """As Go's HTTP client, which Consul is made with; only those that lead to the same place are followed."""
@@ -82,7 +82,7 @@ async def _http(asked: Probe, open_socket: Open) -> Probed:
             method, body = "GET", ""
     else:
         return Probed("critical", f'{asked.method} "{asked.url}": stopped after {REDIRECTS_MAX} redirects')
-    said = f"HTTP {asked.method} {asked.url}: {status} {reason} Output: {output}"
+    said = f"HTTP {asked.method} {asked.url}: {status} {reason}{OUTPUT}{output}"
     return Probed("passing" if 200 <= status < 300 else "warning" if status == 429 else "critical", said)
 
 

@@ -10,6 +10,7 @@ from nacre.node.network.conntrack import DELETE, Flow
 from nacre.node.network.netlink import Message
 from nacre.node.network.nft import NftError
 from nacre.node.network.plane import NetworkPlane
+from nacre.node.network.standing import make
 from nacre.node.network.tables import Chain, Collection, Table, difference, replace
 from nacre.protocol.networks import Router, RouterGateway, RouterInterface
 
@@ -163,8 +164,9 @@ class RouterPlane:
         """Bring the address translation into the kernel, and cut the connections of floating IPs that went or moved."""
         table = nat_table(names.table(self.cloud_id), self.cloud_id, router)
         try:
-            commands = difference(self._table, table) if self._table else replace(table)
-            if commands:
+            if self._table is None:
+                make(self.namespace.nft, table)
+            elif commands := difference(self._table, table):
                 self.namespace.nft.run(commands)
         except NftError:
             self.namespace.nft.run(replace(table))

@@ -26,7 +26,7 @@ from nacre.node.runtimes.containers.records import Record
 from nacre.node.runtimes.containers.seeing import StartFailed, cause_of_end, fault, observation, words
 from nacre.node.runtimes.containers.watch import Watch
 from nacre.node.runtimes.containers.writers import Writers
-from nacre.protocol.guests import Guest
+from nacre.protocol.guests import Guest, ImageRef
 from nacre.protocol.messages import Holding, Observation
 from nacre.protocol.networks import Port
 
@@ -59,7 +59,11 @@ class ContainerDriver:
         self.writers = Writers()
         self.opened: list[Callable[[Containers], None]] = []
         """Called when the host was opened, before any guest is looked at."""
-        images.used = lambda: [record.guest.image for record in self._records.values()]
+        images.used = self._images_used
+
+    def _images_used(self) -> list[ImageRef]:
+        guests = [record.guest for record in self._records.values()]
+        return [*(guest.image for guest in guests), *(guest.rescue.image for guest in guests if guest.rescue is not None)]
 
     @property
     def parts(self) -> Containers:
@@ -237,6 +241,8 @@ class ContainerDriver:
             await self._power_on(record, guest, timings_ms)
         if record.phase == "running":
             await asyncio.to_thread(self.parts.cgroups.freeze, guest.id, guest.power == "paused")
+            if guest.power == "running":
+                await self._power.change_password(record, guest)
             record.fault = "" if self._watch.has_monitor(guest.id) else record.fault
         record.guest, record.met = guest, guest.generation
         self._save(record)
