@@ -33,6 +33,16 @@ SERVER = {
     "OS-DCF:diskConfig": "AUTO",
 }
 
+BANDWIDTH_LIMIT = {"bandwidth_limit_rule": {"max_kbps": 2000, "max_burst_kbps": 0, "direction": "ingress"}}
+FORWARDING = {
+    "protocol": "tcp",
+    "external_port": 2222,
+    "internal_port": 22,
+    "internal_port_id": "{port_id}",
+    "internal_ip_address": "10.77.0.50",
+    "description": "d",
+}
+
 THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
     ("region_id", "admin", f"{V3}/regions", "region", {"description": "fuzz", "parent_region_id": None}),
     ("service_id", "admin", f"{V3}/services", "service", {"type": "fuzz", "name": "fuzz", "enabled": True}),
@@ -168,6 +178,28 @@ THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
         "floatingip",
         {"floating_network_id": "{external_id}", "description": "fuzz"},
     ),
+    (
+        "address_scope_id",
+        "member",
+        f"{NET}/address-scopes",
+        "address_scope",
+        {"name": "fuzz", "ip_version": 4, "shared": False},
+    ),
+    (
+        "address_group_id",
+        "member",
+        f"{NET}/address-groups",
+        "address_group",
+        {"name": "fuzz", "description": "d", "addresses": ["192.0.2.0/24", "2001:db8::1"]},
+    ),
+    (
+        "rbac_policy_id",
+        "member",
+        f"{NET}/rbac-policies",
+        "rbac_policy",
+        {"object_type": "network", "object_id": "{network_id}", "action": "access_as_shared", "target_tenant": "fuzz-{n}"},
+    ),
+    ("policy_id", "admin", f"{NET}/qos/policies", "policy", {"name": "fuzz", "description": "d", "is_default": False}),
     ("flavor_id", "admin", f"{V21}/flavors", "flavor", {"name": "fuzz-{n}", "ram": 64, "vcpus": 1, "disk": 0, "swap": 0}),
     ("keypair_name", "member", f"{V21}/os-keypairs", "keypair", {"name": "fuzz-{n}", "public_key": SSH_KEY}),
     ("server_id", "member", f"{V21}/servers", "server", {**SERVER, "networks": [{"uuid": "{network_id}"}]}),
@@ -236,6 +268,13 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ("PUT", f"{NET}/routers/{{router_id}}/remove_router_interface"): ({"subnet_id": "{subnet_id}"}, {"port_id": "{port_id}"}),
     ("PUT", f"{NET}/routers/{{router_id}}/add_extraroutes"): ({"router": ROUTE},),
     ("PUT", f"{NET}/routers/{{router_id}}/remove_extraroutes"): ({"router": ROUTE},),
+    ("PUT", f"{NET}/address-groups/{{address_group_id}}/add_addresses"): ({"addresses": ["198.51.100.0/24"]},),
+    ("PUT", f"{NET}/address-groups/{{address_group_id}}/remove_addresses"): ({"addresses": ["192.0.2.0/24"]},),
+    ("POST", f"{NET}/qos/policies/{{policy_id}}/bandwidth_limit_rules"): (BANDWIDTH_LIMIT,),
+    ("PUT", f"{NET}/qos/policies/{{policy_id}}/bandwidth_limit_rules/{{rule_id}}"): (BANDWIDTH_LIMIT,),
+    ("PUT", f"{NET}/qos/alias_bandwidth_limit_rules/{{rule_id}}"): (BANDWIDTH_LIMIT,),
+    ("POST", f"{NET}/floatingips/{{floatingip_id}}/port_forwardings"): ({"port_forwarding": FORWARDING},),
+    ("PUT", f"{NET}/floatingips/{{floatingip_id}}/port_forwardings/{{port_forwarding_id}}"): ({"port_forwarding": FORWARDING},),
     ("PUT", f"{NET}/quotas/{{project_id}}"): ({"quota": {"network": 10, "port": -1, "security_group": 5}},),
     ("PUT", f"{NET}/floatingips/{{floatingip_id}}"): (
         {"floatingip": {"port_id": "{port_id}", "fixed_ip_address": "10.77.0.50"}},
