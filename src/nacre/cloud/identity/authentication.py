@@ -214,9 +214,12 @@ def _find_credential(conn: sa.Connection, proof: Secret) -> Row | None:
     return None if row is None else dict(row)
 
 
+_options = sa.select(users.c.options).where(users.c.id == sa.bindparam("ident"))
+
+
 def _check_factors(conn: sa.Connection, user_id: str, methods: set[str]) -> None:
     """A user's options may ask for several methods at once. Raises NotAuthenticated when none of its rules is met."""
-    options = conn.execute(sa.select(users.c.options).where(users.c.id == user_id)).scalar() or {}
+    options = conn.execute(_options, {"ident": user_id}).scalar() or {}
     rules = options.get("multi_factor_auth_rules")
     if options.get("multi_factor_auth_enabled", True) and rules and not any(methods >= set(rule) for rule in rules):
         raise NotAuthenticated("the user's rules ask for more methods than these")

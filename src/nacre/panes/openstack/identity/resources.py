@@ -161,6 +161,7 @@ PROJECTS = Resource(
         Attribute("parent_id", Id | None, create=True, update=True, filter="text"),
         Attribute("is_domain", bool, create=True, update=True, filter="boolean"),
         Attribute("tags", list[Tag], create=True, update=True, filter="text"),
+        *(Attribute(name, filter="text", show=False) for name in ("tags-any", "not-tags", "not-tags-any")),
         _OPTIONS,
     ),
 )
