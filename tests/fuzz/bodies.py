@@ -88,6 +88,7 @@ THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
         "endpoint_group",
         {"name": "fuzz", "description": "d", "filters": {"service_id": "{service_id}", "interface": "public", "enabled": True}},
     ),
+    ("consumer_id", "admin", f"{V3}/OS-OAUTH1/consumers", "consumer", {"description": "fuzz"}),
     ("policy_id", "admin", f"{V3}/policies", "policy", {"type": "application/json", "blob": "fuzz"}),
     (
         "trust_id",
@@ -243,6 +244,7 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
         {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"project": {"id": "{project_id}"}}}},
         {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"system": {"all": True}}}},
         {"auth": {"identity": {"methods": ["token"], "token": {"id": "x"}}, "scope": {"domain": {"name": "Default"}}}},
+        {"auth": {"identity": {"methods": ["oauth1"], "oauth1": {}}}},
         {"auth": {"identity": {"methods": ["totp"], "totp": {"user": {"id": "{user_id}", "passcode": "123456"}}}}},
         {
             "auth": {
@@ -267,6 +269,10 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
         {"application_credential": {"name": "g", "access_rules": RULES}},
     ),
     ("POST", f"{V3}/users/{{user_id}}/credentials/OS-EC2"): ({"tenant_id": "{project_id}"},),
+    ("PUT", f"{V3}/OS-OAUTH1/authorize/{{request_token_id}}"): (
+        {"roles": [{"name": "member"}]},
+        {"roles": [{"id": "{role_id}"}]},
+    ),
     ("POST", f"{V3}/registered_limits"): ({"registered_limits": [REGISTERED]},),
     ("PATCH", f"{V3}/registered_limits/{{registered_limit_id}}"): ({"registered_limit": REGISTERED},),
     ("POST", f"{V3}/limits"): ({"limits": [LIMIT]},),
