@@ -8,8 +8,6 @@ from msgspec import UNSET
 
 from nacre.cloud.compute import actions, passwords, rebuilding, resizing, servers, snapshots
 from nacre.cloud.errors import Conflict, Invalid, NotFound
-from nacre.cloud.image import operations as images
-from nacre.cloud.image.data import drop_all
 from nacre.panes.edge import Call, Reply
 from nacre.panes.openstack.compute import consoles, floating_ips, recovery, schemas
 from nacre.panes.openstack.compute import schemas_recovery as recover
@@ -93,11 +91,8 @@ async def _create_backup(call: Call, ident: str, body: schemas.CreateBackupBody)
     """Keeps the newest `rotation` backups of that type."""
     rotation = schemas.number(body.rotation)
     metadata = {**(body.metadata or {}), "backup_type": body.backup_type}
-    image = await snapshots.create(call.cloud, call.context, ident, body.name, metadata, "backup")
-    digests: list[str] = []
-    for old in await call.read(snapshots.outdated, ident, body.backup_type, rotation):
-        digests += await call.write(images.delete, old)
-    drop_all(call.cloud, digests)
+    kept = snapshots.Rotation(body.backup_type, rotation)
+    image = await snapshots.create(call.cloud, call.context, ident, body.name, metadata, kept)
     return _made(call, image) if rotation else Reply(status=202)
 
 
