@@ -407,3 +407,22 @@ def test_a_pin_to_the_zone_comes_and_goes(cloud: Cloud) -> None:
     assert pin(None) == (200, None)
     assert cloud.member("PUT", path, {"server": {"pinned_availability_zone": None}}, at(103)).status == 400
     cloud.delete(ident)
+
+
+def test_a_host_that_is_gone_can_be_forgotten_and_joins_anew(cloud: Cloud) -> None:
+    def services() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = cloud.admin("GET", f"{BASE}/os-services", None, at(53)).json["services"]
+        return found
+
+    path = f"{BASE}/os-services/{services()[0]['id']}"
+    assert cloud.member("DELETE", path, None, at(53)).status == 403
+    assert cloud.admin("DELETE", path, None, at(53)).status == 409
+    assert cloud.admin("DELETE", f"{BASE}/os-services/{NOBODY}", None, at(53)).status == 404
+    cloud.processes.kill("node")
+    wait_for(lambda: services()[0]["state"] == "down", "the host to be down")
+    assert cloud.admin("DELETE", path, None, at(53)).status == 204
+    assert len(services()) == 1
+    cloud.processes.start("node")
+    wait_for(cloud.processes.is_ready, "both hosts to be back")
+    assert [one["state"] for one in services()] == ["up", "up"]
+    cloud.sound()
