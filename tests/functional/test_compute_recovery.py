@@ -103,7 +103,7 @@ def test_rescue_and_back(cloud: Cloud) -> None:
         assert cloud.act(ident, action, argument).status == 409, action
     assert cloud.act(ident, "unrescue").status == 202
     cloud.reach(ident, "ACTIVE")
-    last = cloud.act(ident, "os-getConsoleOutput", {"length": 3}).json["output"]
+    last = cloud.act(ident, "os-getConsoleOutput", {"length": 4}).json["output"]
     assert ("simulated boot 3" in last, "to the rescue" in last) == (True, False)
     events = [one["action"] for one in cloud.member("GET", f"{BASE}/servers/{ident}/os-instance-actions").json["instanceActions"]]
     assert events[:2] == ["unrescue", "rescue"]
