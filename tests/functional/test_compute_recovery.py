@@ -426,3 +426,19 @@ def test_a_host_that_is_gone_can_be_forgotten_and_joins_anew(cloud: Cloud) -> No
     wait_for(cloud.processes.is_ready, "both hosts to be back")
     assert [one["state"] for one in services()] == ["up", "up"]
     cloud.sound()
+
+
+def test_a_server_that_cannot_become_an_image_says_why_and_can_be_started_again(cloud: Cloud) -> None:
+    made = {"name": "no-archive", "disk_format": "raw", "container_format": "docker", "visibility": "public"}
+    image = cloud.admin("POST", "/image/v2/images", made).json["id"]
+    sent = cloud.admin("PUT", f"/image/v2/images/{image}/file", b"bytes", {"Content-Type": "application/octet-stream"})
+    assert sent.status == 204
+    ident = cloud.create(imageRef=image, name="brittle")
+    assert cloud.act(ident, "shelve").status == 202
+    wait_for(lambda: cloud.show(ident)["status"] == "ERROR", "the cause to be shown")
+    assert "cannot become an image yet" in cloud.show(ident)["fault"]["message"]
+    assert cloud.act(ident, "reboot", {"type": "HARD"}).status == 202
+    cloud.reach(ident, "ACTIVE")
+    wait_for(lambda: not cloud.images("brittle-shelved"), "the image that never was to go")
+    cloud.delete(ident)
+    cloud.sound()

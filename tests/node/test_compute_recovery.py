@@ -16,7 +16,8 @@ from nacre.node.purge import purge
 from tests.cgroups import cgroups
 from tests.functional.test_compute_recovery import Cloud
 from tests.functional.test_compute_servers import BASE
-from tests.node.containers_support import busybox_layer, oci_archive
+from tests.images import config, docker_archive
+from tests.node.containers_support import busybox_layer
 from tests.processes import Processes, wait_for
 
 pytestmark = pytest.mark.root
@@ -46,7 +47,8 @@ def _site(processes: Processes) -> Cloud:
     admin, member = processes.login("admin", "admin"), processes.login("demo", "demo")
     made = {"name": "shell", "disk_format": "raw", "container_format": "docker", "visibility": "public"}
     image = admin("POST", "/image/v2/images", made).json["id"]
-    data = oci_archive([busybox_layer()], {"Cmd": ["/bin/sh", "-i"]})
+    content = busybox_layer()
+    data = docker_archive([(["shell:1"], config(content, Cmd=["/bin/sh", "-i"]), [content])])
     sent = admin("PUT", f"/image/v2/images/{image}/file", data, {"Content-Type": "application/octet-stream"})
     assert sent.status == 204, sent.body
     cloud = Cloud(admin, member, image, "")
