@@ -1,5 +1,6 @@
 """Imports: from the stage, from the web, from another image; what the tasks say of them, and where nobody may send the cloud."""
 
+import asyncio
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from nacre.cloud.context import Context
+from nacre.cloud.image import imports, sweeping
 from nacre.cloud.image.sources import ImportRules
 from tests.functional.conftest import serving
 from tests.functional.test_image_data import BYTES, until
-from tests.support import Client, RunningCloud
+from tests.support import ACTORS, Client, RunningCloud
 
 V2 = "/image/v2"
 DATA = b"from the web" * 1000
@@ -229,3 +232,34 @@ def test_imports_that_make_no_sense(member: Client) -> None:
     assert ask(member, image, "glance-direct").status == 409
     formless = str(member("POST", f"{V2}/images", {"name": "formless"}).json["id"])
     assert ask(member, formless, "web-download", uri="http://name-that-is-nowhere.invalid/").status == 400
+
+
+def test_an_import_that_a_process_took_with_it_is_queued_again(cloud: RunningCloud, member: Client) -> None:
+    image = make(member)
+    actor = ACTORS["member"]
+    context = Context(actor.user_id, "default", project_id=actor.project_id, roles=frozenset({"member"}))
+
+    async def story() -> None:
+        await cloud.cloud.store.write(imports.begin, context, image, {"method": "web-download"})
+        # As the next process does before it serves.
+        await sweeping.recover(cloud.cloud)
+
+    asyncio.run_coroutine_threadsafe(story(), cloud.loop).result(30)
+    shown = member("GET", f"{V2}/images/{image}").json
+    (task,) = member("GET", f"{V2}/images/{image}/tasks").json["tasks"]
+    assert (shown["status"], task["status"]) == ("queued", "failure")
+    assert "ended before" in task["message"]
+
+
+def test_a_project_has_so_many_imports_under_way_and_no_more(member: Client, cloud: RunningCloud) -> None:
+    actor = ACTORS["member"]
+    context = Context(actor.user_id, "default", project_id=actor.project_id, roles=frozenset({"member"}))
+
+    async def story() -> None:
+        for _ in range(imports.UNDER_WAY_MAX):
+            ident = await asyncio.to_thread(make, member)
+            await cloud.cloud.store.write(imports.begin, context, ident, {})
+
+    asyncio.run_coroutine_threadsafe(story(), cloud.loop).result(60)
+    assert ask(member, make(member), "web-download", uri="http://name-that-is-nowhere.invalid/").status == 409
+    asyncio.run_coroutine_threadsafe(sweeping.recover(cloud.cloud), cloud.loop).result(30)

@@ -92,7 +92,9 @@ KEYSTONE: dict[str, set[str]] = {
 GLANCE: dict[str, set[str]] = {
     **verbs(PROJECT_READER, "get_images", "get_image", "get_members", "get_member"),
     **verbs(PROJECT_MEMBER, "add_image", "modify_image", "delete_image", "communitize_image", "upload_image", "download_image"),
-    **verbs(PROJECT_MEMBER, "stage_image", "import_image", "deactivate", "reactivate", "add_image_location"),
+    **verbs(
+        PROJECT_MEMBER, "stage_image", "import_image", "deactivate", "reactivate", "add_image_location", "set_image_location"
+    ),
     **verbs(PROJECT_MEMBER, "add_member", "modify_member", "delete_member"),
     **verbs(ADMIN, "publicize_image", "copy_image", "fetch_image_location", "delete_image_location"),
     **verbs(ADMIN, "stores_info_detail", "tasks_api_access"),
@@ -219,6 +221,22 @@ def test_a_manager_of_a_domain_manages_that_domain_and_no_other(personas: dict[s
     for path in (f"users/{user['id']}", f"projects/{project['id']}", f"groups/{group['id']}"):
         assert reader("DELETE", f"{v3}/{path}").status == 403
         assert manager("DELETE", f"{v3}/{path}").status == 204
+
+
+def test_a_manager_does_not_become_an_admin_by_another_way(personas: dict[str, Client], admin: Client) -> None:
+    manager, v3 = personas["domain-manager"], "/identity/v3"
+    assert manager("PATCH", f"{v3}/users/domain-admin", {"user": {"password": "mine now"}}).status == 403
+    assert manager("DELETE", f"{v3}/users/domain-admin").status == 403
+    assert manager("PATCH", f"{v3}/users/domain-reader", {"user": {"description": "d"}}).status == 200
+    group = manager("POST", f"{v3}/groups", {"group": {"name": "trap"}}).json["group"]
+    roles = {role["name"]: role["id"] for role in admin("GET", f"{v3}/roles").json["roles"]}
+    made = admin("POST", f"{v3}/roles", {"role": {"name": "step"}}).json["role"]
+    assert admin("PUT", f"{v3}/projects/{PROJECT}/groups/{group['id']}/roles/{made['id']}").status == 204
+    assert manager("PUT", f"{v3}/groups/{group['id']}/users/domain-reader").status == 204
+    assert admin("PUT", f"{v3}/projects/{PROJECT}/groups/{group['id']}/roles/{roles['admin']}").status == 204
+    assert manager("PUT", f"{v3}/groups/{group['id']}/users/domain-manager").status == 403
+    assert manager("PATCH", f"{v3}/users/domain-reader", {"user": {"password": "mine"}}).status == 403, "an admin by its group"
+    assert admin("DELETE", f"{v3}/groups/{group['id']}").status == 204
 
 
 def test_a_reader_of_the_system_sees_all_and_changes_nothing(personas: dict[str, Client], member: Client) -> None:

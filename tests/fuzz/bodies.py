@@ -5,6 +5,9 @@
 
 from typing import Any
 
+from tests.fuzz import discovery, stacks
+from tests.fuzz.actions import ACTIONS
+
 V3, V21, V2, NET = "/identity/v3", "/compute/v2.1", "/image/v2", "/network/v2.0"
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f x"
 CSR = (
@@ -31,6 +34,16 @@ SERVER = {
     "accessIPv4": "192.0.2.1",
     "accessIPv6": "2001:db8::1",
     "OS-DCF:diskConfig": "AUTO",
+}
+
+BANDWIDTH_LIMIT = {"bandwidth_limit_rule": {"max_kbps": 2000, "max_burst_kbps": 0, "direction": "ingress"}}
+FORWARDING = {
+    "protocol": "tcp",
+    "external_port": 2222,
+    "internal_port": 22,
+    "internal_port_id": "{port_id}",
+    "internal_ip_address": "10.77.0.50",
+    "description": "d",
 }
 
 THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
@@ -175,6 +188,28 @@ THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
         "floatingip",
         {"floating_network_id": "{external_id}", "description": "fuzz"},
     ),
+    (
+        "address_scope_id",
+        "member",
+        f"{NET}/address-scopes",
+        "address_scope",
+        {"name": "fuzz", "ip_version": 4, "shared": False},
+    ),
+    (
+        "address_group_id",
+        "member",
+        f"{NET}/address-groups",
+        "address_group",
+        {"name": "fuzz", "description": "d", "addresses": ["192.0.2.0/24", "2001:db8::1"]},
+    ),
+    (
+        "rbac_policy_id",
+        "member",
+        f"{NET}/rbac-policies",
+        "rbac_policy",
+        {"object_type": "network", "object_id": "{network_id}", "action": "access_as_shared", "target_tenant": "fuzz-{n}"},
+    ),
+    ("policy_id", "admin", f"{NET}/qos/policies", "policy", {"name": "fuzz", "description": "d", "is_default": False}),
     ("flavor_id", "admin", f"{V21}/flavors", "flavor", {"name": "fuzz-{n}", "ram": 64, "vcpus": 1, "disk": 0, "swap": 0}),
     ("keypair_name", "member", f"{V21}/os-keypairs", "keypair", {"name": "fuzz-{n}", "public_key": SSH_KEY}),
     ("server_id", "member", f"{V21}/servers", "server", {**SERVER, "networks": [{"uuid": "{network_id}"}]}),
@@ -193,33 +228,6 @@ METADEFS = f"{V2}/metadefs/namespaces"
 NAMESPACE = {"namespace": "fuzz", "display_name": "Fuzz", "description": "d", "visibility": "public", "protected": False}
 DEFINITION = {"name": "p", "title": "P", "type": "integer", "minimum": 1, "maximum": 9, "operators": ["<in>"], "readonly": False}
 RULES = [{"service": "compute", "method": "GET", "path": "/v2.1/servers/*"}]
-
-ACTIONS: tuple[Any, ...] = (
-    {"os-start": None},
-    {"os-stop": None},
-    {"reboot": {"type": "HARD"}},
-    {"pause": None},
-    {"unpause": None},
-    {"lock": {"locked_reason": "x"}},
-    {"unlock": None},
-    {"forceDelete": None},
-    {"os-getConsoleOutput": {"length": 10}},
-    {"addFixedIp": {"networkId": "{network_id}"}},
-    {"removeFixedIp": {"address": "10.77.0.50"}},
-    {"addSecurityGroup": {"name": "default"}},
-    {"removeSecurityGroup": {"name": "default"}},
-    {"resize": {"flavorRef": "{flavor_id}"}},
-    {"rescue": {"adminPass": "x", "rescue_image_ref": "{image_id}"}},
-    {"unrescue": None},
-    {"shelve": None},
-    {"unshelve": {"availability_zone": "nova", "host": "fuzz"}},
-    {"changePassword": {"adminPass": "x"}},
-    {"evacuate": {"host": "fuzz", "adminPass": "x"}},
-    {"migrate": {"host": "fuzz"}},
-    {"os-migrateLive": {"host": "fuzz", "block_migration": "auto"}},
-    {"os-getSerialConsole": {"type": "serial"}},
-    {"os-getVNCConsole": {"type": "novnc"}},
-)
 
 GROUP_RULE = {"parent_group_id": "{security_group_id}", "ip_protocol": "tcp", "from_port": 1, "to_port": 2, "cidr": "::/0"}
 ROUTE = {"routes": [{"destination": "198.51.100.0/24", "nexthop": "10.77.0.9"}]}
@@ -324,6 +332,13 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ("PUT", f"{NET}/routers/{{router_id}}/remove_router_interface"): ({"subnet_id": "{subnet_id}"}, {"port_id": "{port_id}"}),
     ("PUT", f"{NET}/routers/{{router_id}}/add_extraroutes"): ({"router": ROUTE},),
     ("PUT", f"{NET}/routers/{{router_id}}/remove_extraroutes"): ({"router": ROUTE},),
+    ("PUT", f"{NET}/address-groups/{{address_group_id}}/add_addresses"): ({"addresses": ["198.51.100.0/24"]},),
+    ("PUT", f"{NET}/address-groups/{{address_group_id}}/remove_addresses"): ({"addresses": ["192.0.2.0/24"]},),
+    ("POST", f"{NET}/qos/policies/{{policy_id}}/bandwidth_limit_rules"): (BANDWIDTH_LIMIT,),
+    ("PUT", f"{NET}/qos/policies/{{policy_id}}/bandwidth_limit_rules/{{rule_id}}"): (BANDWIDTH_LIMIT,),
+    ("PUT", f"{NET}/qos/alias_bandwidth_limit_rules/{{rule_id}}"): (BANDWIDTH_LIMIT,),
+    ("POST", f"{NET}/floatingips/{{floatingip_id}}/port_forwardings"): ({"port_forwarding": FORWARDING},),
+    ("PUT", f"{NET}/floatingips/{{floatingip_id}}/port_forwardings/{{port_forwarding_id}}"): ({"port_forwarding": FORWARDING},),
     ("PUT", f"{NET}/quotas/{{project_id}}"): ({"quota": {"network": 10, "port": -1, "security_group": 5}},),
     ("PUT", f"{NET}/floatingips/{{floatingip_id}}"): (
         {"floatingip": {"port_id": "{port_id}", "fixed_ip_address": "10.77.0.50"}},
@@ -440,59 +455,7 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ),
     ("POST", "/docker/exec/{id}/start"): ({"Detach": True, "Tty": False}, {"Detach": False, "ConsoleSize": [24, 80]}),
 }
-
-CHECK = {"CheckID": "c", "Name": "c", "HTTP": "http://10.77.0.5/", "Interval": "10s", "Timeout": "1s", "Status": "passing"}
-TTL = {"Name": "t", "TTL": "10s", "Notes": "n", "DeregisterCriticalServiceAfter": "90m"}
-KEY = {"Verb": "set", "Key": "k", "Value": "eA==", "Flags": 7, "Index": 0, "Session": ""}
-NODE = {"Node": "n", "Address": "10.0.0.1", "Meta": {"a": "b"}, "TaggedAddresses": {"lan": "10.0.0.1"}}
-TAGGED = {"lan": {"Address": "10.0.0.1", "Port": 1}}
-PLACE = {"Name": "s", "ID": "s", "Tags": ["a"], "Address": "10.0.0.1", "Port": 80, "Meta": {"a": "b"}, "TaggedAddresses": TAGGED}
-BODIES |= {
-    ("PUT", "/v1/session/create"): (
-        {"Name": "n", "Node": "nacre", "LockDelay": "15s", "TTL": "30s", "Behavior": "delete", "Checks": []},
-    ),
-    ("PUT", "/v1/catalog/register"): (
-        {
-            "Node": "n",
-            "Address": "10.0.0.1",
-            "NodeMeta": {"a": "b"},
-            "Service": {**PLACE, "Service": "s"},
-            "Check": {"CheckID": "c", "Status": "passing", "ServiceID": "s"},
-        },
-    ),
-    ("PUT", "/v1/catalog/deregister"): ({"Node": "n", "ServiceID": "s"}, {"Node": "n", "CheckID": "c"}),
-    ("PUT", "/v1/agent/service/register"): ({**PLACE, "Checks": [CHECK, TTL], "Weights": {"Passing": 2, "Warning": 1}}, PLACE),
-    ("PUT", "/v1/agent/check/register"): (CHECK, TTL),
-    ("PUT", "/v1/agent/check/update/{check}"): ({"Status": "passing", "Output": "fine"},),
-    ("PUT", "/v1/txn"): (
-        [{"KV": KEY}, {"KV": {**KEY, "Verb": "get"}}],
-        [{"Node": {"Verb": "set", "Node": NODE}}, {"Service": {"Verb": "set", "Node": "n", "Service": PLACE}}],
-        [{"Check": {"Verb": "delete", "Check": {"Node": "n", "CheckID": "c", "Name": "c", "Status": "passing"}}}],
-    ),
-}
-
-SERVICE = {
-    "name": "web",
-    "image": "{image_id}",
-    "run_command": "sleep 9",
-    "target_num_containers": 2,
-    "container_ports": [{"inner_port": 80, "protocol": "tcp", "outer_port": None, "published": False}],
-    "container_envvars": [{"key": "A", "value": "b"}],
-    "bindings": [{"container_path": "/data", "host_path": None, "rewritable": True}],
-    "tags": ["a", {"name": "b"}],
-    "autorestart": "ALWAYS",
-    "labels": {"a": "b"},
-    "memory": 64,
-}
-for _prefix in ("/api/v1", "/api/app/v1"):
-    BODIES |= {
-        ("POST", f"{_prefix}/stack/"): ({"name": "fuzz", "services": [SERVICE]},),
-        ("PATCH", f"{_prefix}/stack/{{uuid}}/"): ({"services": [SERVICE]},),
-        ("POST", f"{_prefix}/service/"): (SERVICE,),
-        ("PATCH", f"{_prefix}/service/{{uuid}}/"): ({"target_num_containers": 3, "image": "{image_id}"},),
-        ("POST", f"{_prefix}/service/{{uuid}}/scale/"): ({"target_num_containers": 3},),
-        ("POST", f"{_prefix}/service/{{uuid}}/trigger/"): ({"name": "t", "operation": "SCALEUP"},),
-    }
+BODIES |= discovery.BODIES | stacks.BODIES
 
 
 def _of_things() -> None:

@@ -34,9 +34,15 @@ def cloud() -> Iterator[Site]:
 def clean(cloud: Site) -> Iterator[None]:
     yield
     for project in ("demo", "admin"):
-        left = cloud.say("ps", "-aq", project=project).split()
-        if left:
-            cloud.say("rm", "-f", *left, project=project)
+        # One that was run with --rm may be on its way out already.
+        wait_for(lambda project=project: emptied(cloud, project), "all containers to be gone")
+
+
+def emptied(cloud: Site, project: str) -> bool:
+    left = cloud.say("ps", "-aq", project=project).split()
+    if left:
+        cloud.docker("rm", "-f", *left, project=project)
+    return not left
 
 
 def client(cloud: Site) -> consul.Consul:

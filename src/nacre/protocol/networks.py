@@ -51,6 +51,16 @@ class AddressPair(Struct, frozen=True):
     mac: str
 
 
+class BandwidthLimit(Struct, frozen=True):
+    """What may pass in one direction, as the guest sees it: egress is what it sends."""
+
+    direction: Literal["ingress", "egress"]
+    max_kbps: int
+    """In units of 1,000 bits each second."""
+    burst_kbits: int
+    """What may pass at once after a pause; 0 leaves it to the host."""
+
+
 class Port(Struct, frozen=True, omit_defaults=True):
     """A port of a network on this host: bound here (plugged into a guest or router) or elsewhere (only its addresses count)."""
 
@@ -72,6 +82,7 @@ class Port(Struct, frozen=True, omit_defaults=True):
     """More names under which the network's resolver finds the port's addresses; several ports may share one."""
     links: tuple[tuple[str, str], ...] = ()
     """Names that this port alone uses, each with the name in the network that it stands for."""
+    limits: tuple[BandwidthLimit, ...] = ()
 
 
 class SecurityGroupRule(Struct, frozen=True, omit_defaults=True):
@@ -113,10 +124,11 @@ class RouterGateway(Struct, frozen=True, omit_defaults=True):
     snat: bool = True
 
 
-class FloatingIp(Struct, frozen=True):
+class FloatingIp(Struct, frozen=True, omit_defaults=True):
     id: str
     floating_address: str
     fixed_address: str
+    limits: tuple[BandwidthLimit, ...] = ()
 
 
 class PortForward(Struct, frozen=True, omit_defaults=True):
@@ -130,7 +142,8 @@ class PortForward(Struct, frozen=True, omit_defaults=True):
     external_address: str = ""
     """A floating address of the router; empty: the host's own addresses (docker run -p)."""
     host_address: str = ""
-    """With an empty external address: the one address of the host that is meant, all of them when empty."""
+    """With an empty external address: the one address of the host that is meant, all of them when empty, and all of one version for
+    `0.0.0.0` and `::`. By IPv6 TCP alone is published."""
 
 
 class Router(Struct, frozen=True, omit_defaults=True):

@@ -29,6 +29,7 @@ SETTINGS = (
     "security_compliance.unique_last_password_count=2",
     "image_import.allowed_ports=0",
     "image_import.allowed_networks=127.0.0.0/8",
+    "image_import.show_locations=true",
 )
 """What tempest.conf says of a cloud that is made here, and the leave to fetch images from the workspace's own web server."""
 

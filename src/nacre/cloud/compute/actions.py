@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 
 from nacre.cloud.compute import timeline
-from nacre.cloud.compute.servers import changeable, get
+from nacre.cloud.compute.servers import changeable, get, let_go
 from nacre.cloud.compute.states import TRANSITION_S_MAX, state_of
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
@@ -51,6 +51,8 @@ def _change(conn: sa.Connection, ctx: Context, ident: str, action: str, verb: st
     change = CHANGES[action]
     row = ready(conn, ctx, ident, verb, change.from_states, busy=action == "reboot-hard")
     intend(conn, ctx, row, action, change.changes(row))
+    if row["rescue"] is not None:
+        let_go(conn, row, own=False)
     timeline.begin(conn, ctx, row, change.label)
 
 

@@ -8,7 +8,7 @@ from nacre.cloud.compute.actions import ready
 from nacre.cloud.compute.evacuating import evacuate as move
 from nacre.cloud.compute.placing import Placing, choose
 from nacre.cloud.compute.rescuing import refuse_container
-from nacre.cloud.compute.servers import changeable
+from nacre.cloud.compute.servers import changeable, let_go
 from nacre.cloud.compute.states import state_of
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
@@ -49,6 +49,7 @@ def evacuate(
     except (NoValidHost, ExpressionError) as error:
         raise Invalid(str(error), field="host", code="NoValidHost") from None
     kept = {**row, "power": "stopped"} if stay_stopped else row
+    let_go(conn, row, own=False)
     conn.execute(servers.update().where(servers.c.id == ident).values(password_hash=password_hash, rescue=sa.null()))
     move(conn, ctx, kept, target)
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.compute import injection, quotas, timeline
 from nacre.cloud.compute.actions import intend, ready
-from nacre.cloud.compute.servers import image_for, public_key_of
+from nacre.cloud.compute.servers import image_for, let_go, public_key_of
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden
 
@@ -37,4 +37,5 @@ def rebuild(conn: sa.Connection, ctx: Context, ident: str, image_id: str, values
     if row["power"] != "stopped":
         changes["power"] = "running"
     intend(conn, ctx, row, "rebuild", changes)
+    let_go(conn, row)
     timeline.begin(conn, ctx, row, "rebuild")

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.compute import timeline
 from nacre.cloud.compute.actions import intend, ready
-from nacre.cloud.compute.servers import get, image_for
+from nacre.cloud.compute.servers import get, image_for, let_go
 from nacre.cloud.containers.tables import containers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid
@@ -40,5 +40,6 @@ def unrescue(conn: sa.Connection, ctx: Context, ident: str) -> None:
     """Back to its own system, also where the rescue itself failed."""
     failed = get(conn, ctx, ident)["rescue"] is not None
     row = ready(conn, ctx, ident, "unrescue", frozenset({"rescued", "error"} if failed else {"rescued"}))
+    let_go(conn, row, own=False)
     intend(conn, ctx, row, "unrescue", {"rescue": sa.null(), "power": "running", "boots": row["boots"] + 1, "reboot": "hard"})
     timeline.begin(conn, ctx, row, "unrescue")

@@ -21,6 +21,7 @@ from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid, NotFound
 from nacre.cloud.hosts import operations as hosts
 from nacre.cloud.hosts.desired import mark
+from nacre.cloud.image import leaving
 from nacre.cloud.image import operations as images
 from nacre.cloud.network import servers as network
 from nacre.cloud.scheduler import ExpressionError, HostView, NoValidHost, Ratios, Request, Strategy, plan
@@ -393,10 +394,19 @@ def forget(conn: sa.Connection, row: Row) -> None:
     network.release(conn, row["id"])
     accounting.ended(conn, row)
     _DELETE.run(conn, ident=row["id"])
+    let_go(conn, row)
     if row["host_id"]:
         size = {"vcpus": -row["vcpus"], "memory_mb": -row["memory_mb"], "disk_gb": -row["disk_gb"]}
         hosts.claim(conn, row["host_id"], guests=-1, **size)
     usage.change(conn, row["project_id"], instances=-1, cores=-row["vcpus"], ram=-row["memory_mb"])
+
+
+def let_go(conn: sa.Connection, row: Row, *, own: bool = True, rescue: bool = True) -> None:
+    """The server (as its row was) does not name its own image, or that of its rescue, any more."""
+    if own:
+        leaving.leave(conn, row["image"])
+    if rescue and row["rescue"] is not None:
+        leaving.leave(conn, row["rescue"]["image"])
 
 
 def user_data_of(row: Row) -> bytes:

@@ -21,7 +21,7 @@ from nacre.cloud.compute.evacuating import NEVER_SEEN
 from nacre.cloud.compute.placing import Placing, choose
 from nacre.cloud.compute.rescuing import refuse_container
 from nacre.cloud.compute.resizing import SIZES
-from nacre.cloud.compute.servers import changeable, kept_image
+from nacre.cloud.compute.servers import changeable, kept_image, let_go
 from nacre.cloud.compute.states import state_of
 from nacre.cloud.compute.tables import servers, shelved_images
 from nacre.cloud.context import Context, internal
@@ -121,6 +121,7 @@ def unshelve(
     }
     moved = {**row, "host_id": host.id}
     intend(conn, ctx, moved, "unshelve", changes)
+    let_go(conn, row)
     timeline.begin(conn, ctx, moved, "unshelve")
 
 

@@ -80,6 +80,21 @@ def _hold_to_roles(ctx: Context, role: Mapping[str, Any]) -> None:
         raise Forbidden(f"A manager of a domain may give and take the roles {', '.join(sorted(MANAGEABLE))} only.")
 
 
+def refuse_above_managers(conn: sa.Connection, ctx: Context, kind: ActorKind, actor_id: str) -> None:
+    """A manager of a domain changes no user, and adds to no group, with a role that it could not give: it would have that role then.
+
+    Raises Forbidden.
+    """
+    if ctx.domain_id is None or ctx.is_admin:
+        return
+    held = sa.select(assignments.c.role_id).where(_of_user if kind == "user" else assignments.c.actor_id == actor_id)
+    ids = conn.execute(held, {"user_id": actor_id}).scalars().all()
+    wanted = role_operations.expand(role_operations.inferences(conn), ids)
+    names = set(conn.execute(sa.select(roles.c.name).where(roles.c.id.in_(wanted))).scalars())
+    if names & {"admin", "service"}:
+        raise Forbidden(f"This {kind} has a role that a manager of a domain may not give; ask an admin.")
+
+
 def _exists(conn: sa.Connection, grant: Grant) -> bool:
     return conn.execute(sa.select(assignments.c.role_id).where(*grant.where())).first() is not None
 

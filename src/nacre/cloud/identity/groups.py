@@ -6,6 +6,7 @@ from nacre.cloud.collection import Collection, Row, find
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid, NotFound
 from nacre.cloud.identity import users as user_operations
+from nacre.cloud.identity.assignments import refuse_above_managers
 from nacre.cloud.identity.changes import changed, hold_to_domain, home_domain, in_scope, merged, require
 from nacre.cloud.identity.tables import assignments, groups, memberships, projects, users
 from nacre.store import Page, Query
@@ -51,6 +52,7 @@ def _both(conn: sa.Connection, ctx: Context, group_id: str, user_id: str) -> Non
 def add_user(conn: sa.Connection, ctx: Context, group_id: str, user_id: str) -> None:
     """Idempotent. Raises NotFound."""
     _both(conn, ctx, group_id, user_id)
+    refuse_above_managers(conn, ctx, "group", group_id)
     if not _is_member(conn, group_id, user_id):
         conn.execute(memberships.insert().values(group_id=group_id, user_id=user_id))
         changed(conn, user_id)

@@ -6,6 +6,7 @@ from nacre.cloud.collection import Collection, Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden, Invalid
 from nacre.cloud.identity import compliance
+from nacre.cloud.identity.assignments import refuse_above_managers
 from nacre.cloud.identity.cascades import forget_user
 from nacre.cloud.identity.changes import changed, hold_to_domain, home_domain, in_scope, merged, require
 from nacre.cloud.identity.compliance import SecurityCompliance
@@ -25,6 +26,7 @@ def _before_update(conn: sa.Connection, ctx: Context, row: Row, changes: Row) ->
     """A new password or `enabled` false revokes the user's tokens."""
     # One that it sees since it is that user itself may be of another domain.
     hold_to_domain(ctx, row["domain_id"])
+    refuse_above_managers(conn, ctx, "user", row["id"])
     if changes.pop("domain_id", row["domain_id"]) != row["domain_id"]:
         raise Invalid("A user's domain_id cannot be changed.", field="domain_id")
     if "password_hash" in changes or changes.get("enabled") is False:
@@ -38,6 +40,7 @@ def _before_update(conn: sa.Connection, ctx: Context, row: Row, changes: Row) ->
 
 def _before_delete(conn: sa.Connection, ctx: Context, row: Row) -> None:
     hold_to_domain(ctx, row["domain_id"])
+    refuse_above_managers(conn, ctx, "user", row["id"])
     forget_user(conn, row["id"])
 
 

@@ -10,6 +10,7 @@ A failure leaves the image queued, with `os_glance_failed_import`, and its cause
 https://docs.openstack.org/api-ref/image/v2/#interoperable-image-import
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -32,9 +33,16 @@ COPIED_COLUMNS = (
     *("disk_format", "container_format", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "digest"),
     *("docker_id", "config", "manifest_digest", "parent"),
 )
+AT_ONCE = 16
+"""Images whose data one process fetches at the same time; others wait."""
+UNDER_WAY_MAX = 32
+"""Images of one project whose data is being fetched, or waits for that."""
+TOTAL_S = 12 * 3600.0
+"""However slowly a server sends: then an import is given up."""
 HASHES: Mapping[str, int] = {"sha256": 64, "sha512": 128}
 """What a place's data can be held against, and the hex digits of each."""
 
+_slots = asyncio.Semaphore(AT_ONCE)
 log = logging.getLogger("nacre.image")
 
 
@@ -110,6 +118,9 @@ def begin(conn: sa.Connection, ctx: Context, image_id: str, asked: Row, kind: st
     """Claim a queued image for data that will come. Returns the task. Raises Conflict, Invalid."""
     image = _queued(conn, ctx, image_id)
     data.check_formats(image)
+    count = sa.select(sa.func.count()).where(images.c.owner == image["owner"], images.c.status == "importing")
+    if conn.execute(count).scalar_one() >= UNDER_WAY_MAX:
+        raise Conflict(f"{UNDER_WAY_MAX} images of this project are being imported already; wait for one of them.")
     task = tasks.add(conn, ctx, kind, asked, image, "processing")
     values = {"status": "importing", "upload_id": task["id"], "import_result": "", "updated_at": now()}
     conn.execute(images.update().where(images.c.id == image_id).values(values))
@@ -117,7 +128,8 @@ def begin(conn: sa.Connection, ctx: Context, image_id: str, asked: Row, kind: st
 
 
 async def carry_out(cloud: Cloud, ctx: Context, task: Row, stream: AsyncIterator[bytes], place: Row | None = None) -> None:
-    """Bring the data of an image that `begin` claimed. `place` is where it is from, where that is kept: {url, validation_data}.
+    """Bring the data of an image that `begin` claimed. `place` is where it is from, where that is kept: {url, metadata, validation_data,
+    hashed}.
 
     Raises nothing but the cancellation: what goes wrong is in the task.
     """
@@ -125,10 +137,13 @@ async def carry_out(cloud: Cloud, ctx: Context, task: Row, stream: AsyncIterator
     done = False
     try:
         image = cloud.store.read_now(operations.get, ctx, image_id)
-        await data.fill(cloud, image, stream, lambda conn, blob, known: _finish(conn, task, blob, known, place))
+        async with _slots, asyncio.timeout(TOTAL_S):
+            await data.fill(cloud, image, stream, lambda conn, blob, known: _finish(conn, task, blob, known, place))
         done = True
     except CloudError as error:
         message = error.message
+    except TimeoutError:
+        message = f"The data did not come within {TOTAL_S / 3600:.0f} hours."
     except OSError as error:
         message = f"The data could not be had: {error}"
     except Exception:
@@ -141,10 +156,13 @@ async def carry_out(cloud: Cloud, ctx: Context, task: Row, stream: AsyncIterator
 
 def _finish(conn: sa.Connection, task: Row, blob: Blob, known: Row, place: Row | None) -> None:
     checked = _held_against(blob, (place or {}).get("validation_data") or {})
+    if place is not None and not place.get("hashed", True):
+        # What an owner says of a place is its word, not ours: the hashes that are shown are those that it gave.
+        checked = {"checksum": None, "os_hash_algo": None, "os_hash_value": None} | checked
     data.finish(conn, task["image_id"], task["id"], blob, known, stage=False)
     conn.execute(images.update().where(images.c.id == task["image_id"]).values(import_result="success", **checked))
     if place is not None:
-        row = {"image_id": task["image_id"], "position": 0, "url": place["url"], "metadata": {}}
+        row = {"image_id": task["image_id"], "position": 0, "url": place["url"], "metadata": place.get("metadata", {})}
         conn.execute(image_locations.insert().values(row))
     tasks.end(conn, task["id"], "success", {"image_id": task["image_id"]}, "")
 

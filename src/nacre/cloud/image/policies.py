@@ -40,6 +40,8 @@ POLICIES: dict[str, Rule] = {
     "modify_member": PROJECT_MEMBER,
     "delete_member": PROJECT_MEMBER,
     "add_image_location": PROJECT_MEMBER,
+    # Asked beyond modify_image, for a patch of the locations.
+    "set_image_location": PROJECT_MEMBER,
     # What a place on the web says about its image is for the services that fetch from it.
     "fetch_image_location": SERVICE,
     "delete_image_location": ADMIN,

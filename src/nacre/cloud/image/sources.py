@@ -31,6 +31,8 @@ class ImportRules:
 
     allowed_ports: tuple[int, ...] = (80, 443)
     allowed_networks: tuple[str, ...] = ()
+    show_locations: bool = False
+    """Whether images show their locations, and their owners may set them: Glance's show_multiple_locations."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for what is no network."""

@@ -206,3 +206,6 @@ metadef_properties = _of_namespace("image_metadef_properties", json("content"))
 metadef_tags = _of_namespace("image_metadef_tags")
 metadef_associations = _of_namespace("image_metadef_associations", json("content"))
 """`name` is the resource type's, `content` its prefix and target."""
+
+left_blobs = table("left_blobs", sa.Column("digest", sa.String(80), primary_key=True))
+"""Bytes that a server named whose image is gone, and that perhaps nobody names any more: `leaving.sweep` looks, and drops them."""

@@ -4,12 +4,16 @@ import sqlalchemy as sa
 
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.network.tables import (
+    address_groups,
+    address_scopes,
     fixed_ips,
     floating_ips,
     networks,
     port_groups,
     ports,
     presence,
+    qos_policies,
+    rbac_policies,
     routers,
     rules,
     security_groups,
@@ -28,6 +32,10 @@ COUNTED = {
     "floatingip": floating_ips,
     "security_group": security_groups,
     "security_group_rule": rules,
+    "rbac_policy": rbac_policies,
+    "address_group": address_groups,
+    "address_scope": address_scopes,
+    "qos_policy": qos_policies,
 }
 
 

@@ -8,13 +8,26 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import Row, find
 from nacre.cloud.context import Context
-from nacre.cloud.errors import Forbidden, Invalid, NotFound
+from nacre.cloud.errors import Conflict, Forbidden, Invalid, NotFound
 from nacre.cloud.network.tables import tags
 from nacre.store import Criterion, Listing, Page, Prepared, Query, among
 from nacre.store.schema import new_id, now
 
 IDS_PER_STATEMENT_MAX = 5_000
 """SQLite takes at most 32,766 variables in a statement."""
+
+
+class RevisionMismatch(Conflict):
+    """The thing has been changed since the caller looked (If-Match)."""
+
+
+def require_revision(row: Row, wanted: int | None) -> None:
+    """Raises RevisionMismatch when the caller names a revision that the thing has no more. None names none."""
+    if wanted is not None and row.get("revision_number") != wanted:
+        raise RevisionMismatch(
+            f"Constrained to {wanted}, but current revision is {row.get('revision_number')}",
+            code="RevisionNumberConstraintFailed",
+        )
 
 
 DNS_LABEL_MAX = 63

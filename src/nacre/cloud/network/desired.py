@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.identity.tables import projects
-from nacre.cloud.network import ipam
+from nacre.cloud.network import ipam, qos
 from nacre.cloud.network.common import chosen, dns_label, grouped, rows_among
 from nacre.cloud.network.tables import (
+    address_groups,
     fixed_ips,
     floating_ips,
     forwards,
@@ -41,7 +42,7 @@ _PRESENT = Prepared(
 )
 _NETWORKS_HERE = sa.select(presence.c.object_id).where(presence.c.host_id == _HOST, presence.c.kind == "network")
 _PORTS = Prepared(
-    sa.select(ports, hosts.c.tunnel_ip)
+    sa.select(ports, hosts.c.tunnel_ip, networks.c.qos_policy_id.label("network_qos_policy_id"))
     .join(networks, networks.c.id == ports.c.network_id)
     .outerjoin(hosts, hosts.c.id == ports.c.host_id)
     .where(
@@ -59,6 +60,12 @@ _NAMED = Prepared(
     sa.select(rules.c.remote_group_id)
     .where(rules.c.security_group_id.in_(_GROUPS_HERE), among(rules.c.remote_group_id))
     .distinct()
+)
+_NAMED_ADDRESSES = Prepared(
+    sa.select(address_groups.c.id, address_groups.c.addresses).where(
+        among(address_groups.c.id),
+        address_groups.c.id.in_(sa.select(rules.c.remote_address_group_id).where(rules.c.security_group_id.in_(_GROUPS_HERE))),
+    )
 )
 _RULES = Prepared(sa.select(rules).where(among(rules.c.security_group_id)).order_by(rules.c.created_at, rules.c.id))
 _BOUND = (
@@ -132,10 +139,16 @@ def compile_ports(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> dict
     wanted = [row["id"] for row in found]
     addresses = grouped(_ADDRESSES.rows(conn, ids=wanted), "port_id")
     groups = grouped(_PORT_GROUPS.rows(conn, ids=wanted), "port_id")
-    return {row["id"]: _port(row, host_id, addresses.get(row["id"], []), groups.get(row["id"], [])) for row in found}
+    limits = qos.limits_of_ports(conn, found)
+    return {
+        row["id"]: _port(row, host_id, addresses.get(row["id"], []), groups.get(row["id"], []), limits.get(row["id"], ()))
+        for row in found
+    }
 
 
-def _port(row: Row, host_id: str, addresses: list[Row], groups: list[Row]) -> protocol.Port:
+def _port(
+    row: Row, host_id: str, addresses: list[Row], groups: list[Row], limits: tuple[protocol.BandwidthLimit, ...]
+) -> protocol.Port:
     local = row["host_id"] == host_id
     return protocol.Port(
         id=row["id"],
@@ -156,16 +169,21 @@ def _port(row: Row, host_id: str, addresses: list[Row], groups: list[Row]) -> pr
         dns_name=row["dns_name"],
         aliases=tuple(row["aliases"]),
         links=tuple((name, target) for name, target, _ in row["links"]) if local else (),
+        limits=limits if local else (),
     )
 
 
 def compile_security_groups(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> dict[str, protocol.SecurityGroup]:
-    """The groups that a port bound to the host uses, with their rules; and those that such a group's rules name, for their members."""
+    """The groups that a port bound to the host uses, with their rules; and those that such a group's rules name, for their members.
+
+    An address group is to a host a group that has members and no rules.
+    """
     used = set(_present(conn, host_id, "security_group", ids))
     named = set(_NAMED.scalars(conn, host=host_id, ids=list(ids)))
     by_group = grouped(_RULES.rows(conn, ids=list(used)), "security_group_id")
     members = _members(conn, named)
-    return {
+    addresses = {row["id"]: row["addresses"] for row in _NAMED_ADDRESSES.rows(conn, host=host_id, ids=list(ids))}
+    return {ident: protocol.SecurityGroup(ident, members=tuple(sorted(found))) for ident, found in addresses.items()} | {
         ident: protocol.SecurityGroup(
             ident, tuple(_rule(rule) for rule in by_group.get(ident, ())), tuple(sorted(members.get(ident, ())))
         )
@@ -193,7 +211,7 @@ def _rule(row: Row) -> protocol.SecurityGroupRule:
         port_min=row["port_range_min"],
         port_max=row["port_range_max"],
         remote_prefix=row["remote_ip_prefix"],
-        remote_group_id=row["remote_group_id"],
+        remote_group_id=row["remote_group_id"] or row["remote_address_group_id"],
     )
 
 
@@ -225,13 +243,20 @@ def compile_routers(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> di
     by_router = grouped(rows_among(conn, _LEGS, wanted), "device_id")
     floating = grouped(rows_among(conn, _FLOATING, wanted), "router_id")
     leading = grouped(rows_among(conn, _FORWARDS, wanted), "router_id")
+    limits = qos.limits(conn, [each["qos_policy_id"] for some in floating.values() for each in some])
     return {
-        row["id"]: _router(row, by_router.get(row["id"], []), floating.get(row["id"], []), leading.get(row["id"], []))
+        row["id"]: _router(row, by_router.get(row["id"], []), floating.get(row["id"], []), leading.get(row["id"], []), limits)
         for row in found
     }
 
 
-def _router(row: Row, legs: list[Row], floating: list[Row], leading: list[Row]) -> protocol.Router:
+def _router(
+    row: Row,
+    legs: list[Row],
+    floating: list[Row],
+    leading: list[Row],
+    limits: dict[str, tuple[protocol.BandwidthLimit, ...]],
+) -> protocol.Router:
     by_port = grouped(legs, "id")
     gateway = by_port.pop(row["gateway_port_id"], None)
     return protocol.Router(
@@ -246,7 +271,9 @@ def _router(row: Row, legs: list[Row], floating: list[Row], leading: list[Row]) 
         ),
         routes=_routes(row["routes"]),
         floating_ips=tuple(
-            protocol.FloatingIp(each["id"], each["floating_ip_address"], each["fixed_ip_address"])
+            protocol.FloatingIp(
+                each["id"], each["floating_ip_address"], each["fixed_ip_address"], limits.get(each["qos_policy_id"], ())
+            )
             for each in floating
             if each["fixed_ip_address"] is not None
         ),

@@ -5,9 +5,9 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context, internal
 from nacre.cloud.errors import Conflict, Invalid, NotFound
-from nacre.cloud.network import fixedips, gateways, ipam, marks, networks, ports, quotas
-from nacre.cloud.network.common import Readable, own_rows, project_of, rows_of, stamped, touch
-from nacre.cloud.network.tables import floating_ips, routers
+from nacre.cloud.network import fixedips, gateways, ipam, marks, networks, ports, qos, quotas
+from nacre.cloud.network.common import Readable, grouped, own_rows, project_of, rows_of, stamped, touch
+from nacre.cloud.network.tables import floating_ips, forwards, routers
 from nacre.cloud.network.tables import ports as ports_table
 from nacre.store import Page, Query
 
@@ -23,6 +23,11 @@ def _complete(conn: sa.Connection, rows: list[Row]) -> None:
     for row in rows:
         port = by_id.get(row["port_id"])
         row["port_details"] = None if port is None else {name: port[name] for name in DETAILS}
+    leading = grouped(
+        rows_of(conn, sa.select(forwards), forwards.c.floating_ip_id, (row["id"] for row in rows)), "floating_ip_id"
+    )
+    for row in rows:
+        row["port_forwardings"] = leading.get(row["id"], [])
 
 
 _READ = Readable("Floating IP", floating_ips, own_rows(floating_ips), _complete, extra={"status": STATUS})
@@ -42,6 +47,7 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     if not network["external"]:
         raise Invalid(f"Network {network['id']} is not a valid external network", field="floating_network_id", code="BadRequest")
     columns = {name: value for name, value in values.items() if name in floating_ips.c}
+    qos.usable(conn, ctx, values.get("qos_policy_id"))
     row = stamped(project_id, {**columns, "port_id": None, "fixed_ip_address": None})
     port = ports.insert(
         conn,
@@ -66,6 +72,7 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
     row = plain(conn, ctx, ident, owned=True)
     if "port_id" in values or "fixed_ip_address" in values:
         _require_unpublished(row)
+        _require_unforwarded(conn, row)
     if values.get("port_id") is not None:
         _associate(conn, ctx, row, values["port_id"], values.get("fixed_ip_address"))
     elif values.get("fixed_ip_address") is not None:
@@ -74,7 +81,11 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
         _associate(conn, ctx, row, row["port_id"], values["fixed_ip_address"])
     elif "port_id" in values:
         _disassociate(conn, row)
-    touch(conn, floating_ips, ident, {name: values[name] for name in ("description",) if name in values})
+    if "qos_policy_id" in values and values["qos_policy_id"] != row["qos_policy_id"]:
+        qos.usable(conn, ctx, values["qos_policy_id"])
+    changes: Row = {name: values[name] for name in ("description", "qos_policy_id") if name in values}
+    touch(conn, floating_ips, ident, changes)
+    _mark_router(conn, plain(conn, ctx, ident)["router_id"] if "qos_policy_id" in changes else None)
     return get(conn, ctx, ident)
 
 
@@ -82,6 +93,7 @@ def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
     row = plain(conn, ctx, ident, owned=True)
     _require_unpublished(row)
     _disassociate(conn, row)
+    ports.drop_forwards(conn, forwards.c.floating_ip_id == ident)
     ports.drop_floating(conn, row)
 
 
@@ -111,6 +123,11 @@ def _require_unpublished(row: Row) -> None:
             "it goes with the container.",
             code="FipInUseByPortForwarding",
         )
+
+
+def _require_unforwarded(conn: sa.Connection, row: Row) -> None:
+    if conn.execute(sa.select(forwards.c.id).where(forwards.c.floating_ip_id == row["id"]).limit(1)).first() is not None:
+        raise Conflict(f"Floating IP {row['id']} in use by Port Forwarding resources.", code="FipInUseByPortForwarding")
 
 
 def _needs_port() -> Invalid:
@@ -148,7 +165,7 @@ def _with_room(conn: sa.Connection, network: Row, subnet_ids: list[str]) -> str:
 def _associate(conn: sa.Connection, ctx: Context, row: Row, port_id: str, address: str | None) -> None:
     """Raises NotFound when no router joins the port's subnet to the external network, Conflict when the address has a floating IP."""
     port = ports.get(conn, ctx, port_id)
-    fixed = _fixed_address(port, address)
+    fixed = fixed_address(port, address)
     taken = conn.execute(
         sa.select(floating_ips.c.id, floating_ips.c.floating_ip_address).where(
             floating_ips.c.port_id == port_id,
@@ -178,7 +195,7 @@ def _associate(conn: sa.Connection, ctx: Context, row: Row, port_id: str, addres
     _mark_router(conn, router_id)
 
 
-def _fixed_address(port: Row, address: str | None) -> Row:
+def fixed_address(port: Row, address: str | None) -> Row:
     candidates: list[Row] = [each for each in port["fixed_ips"] if ":" not in each["ip_address"]]
     if address is not None:
         candidates = [

@@ -51,6 +51,12 @@ _NAMING_HOSTS = Prepared(
     .where(rules.c.remote_group_id == sa.bindparam("remote"))
     .distinct()
 )
+_REFERRING_HOSTS = Prepared(
+    sa.select(presence.c.host_id)
+    .join(rules, sa.and_(presence.c.kind == "security_group", presence.c.object_id == rules.c.security_group_id))
+    .where(rules.c.remote_address_group_id == sa.bindparam("remote"))
+    .distinct()
+)
 _PHYSICAL = Prepared(sa.select(networks.c.physical).where(networks.c.id == sa.bindparam("network")))
 _INSERT_COUNT = insert(presence)
 _COUNT = Prepared(
@@ -125,6 +131,11 @@ def rules_changed(conn: sa.Connection, marks: Marks, group: str, remote: str | N
     marks.everywhere(hosts_with(conn, "security_group", group), "security_group", *ids)
 
 
+def address_group_changed(conn: sa.Connection, marks: Marks, ident: str) -> None:
+    """An address group's addresses changed: it concerns the hosts where some rule names it."""
+    marks.everywhere(_REFERRING_HOSTS.scalars(conn, remote=ident), "security_group", ident)
+
+
 def network_changed(conn: sa.Connection, marks: Marks, network_id: str) -> None:
     """The network or one of its subnets changed; the routers behind it know its gateways."""
     marks.everywhere(hosts_with(conn, "network", network_id), "network", network_id)
@@ -152,10 +163,13 @@ def _bound_ports(conn: sa.Connection, network_id: str) -> list[str]:
 
 
 def _named_by(conn: sa.Connection, groups: list[str]) -> list[str]:
-    statement = sa.select(rules.c.remote_group_id).where(
-        rules.c.security_group_id.in_(groups), rules.c.remote_group_id.is_not(None)
-    )
-    return [cast(str, ident) for ident in conn.execute(statement.distinct()).scalars()]
+    return [
+        cast(str, ident)
+        for column in (rules.c.remote_group_id, rules.c.remote_address_group_id)
+        for ident in conn.execute(
+            sa.select(column).where(rules.c.security_group_id.in_(groups), column.is_not(None)).distinct()
+        ).scalars()
+    ]
 
 
 def _count(conn: sa.Connection, kind: Kind, object_id: str, host_id: str, change: int) -> int:

@@ -6,9 +6,19 @@ from sqlalchemy.dialects.sqlite import insert
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
-from nacre.cloud.network import marks, quotas, walls
+from nacre.cloud.network import address_scopes, marks, qos, quotas, rbac, walls
 from nacre.cloud.network.common import Readable, forget_tags, grouped, project_of, rows_of, stamped, touch
-from nacre.cloud.network.tables import fixed_ips, floating_ips, network_sequences, networks, pools, ports, routers, subnets
+from nacre.cloud.network.tables import (
+    fixed_ips,
+    floating_ips,
+    network_sequences,
+    networks,
+    pools,
+    ports,
+    rbac_policies,
+    routers,
+    subnets,
+)
 from nacre.store import Page, Query
 
 VNI_MIN, VNI_MAX = 1_001, 16_777_215
@@ -20,27 +30,49 @@ MTU_TUNNEL = 1_450
 PHYSICAL = frozenset({"public"})
 
 
-def visible(ctx: Context) -> sa.ColumnElement[bool] | None:
-    """A project's own, shared ones and external ones."""
-    if ctx.is_admin:
-        return None
-    return sa.or_(networks.c.project_id == (ctx.project_id or ""), networks.c.shared, networks.c.external)
+visible = rbac.visible(networks, "network")
+"""A project's own, and those that it may use as shared or external ones."""
 
 
 def _complete(conn: sa.Connection, rows: list[Row]) -> None:
     select = sa.select(subnets.c.network_id, subnets.c.id).order_by(subnets.c.created_at, subnets.c.id)
     by_network = grouped(rows_of(conn, select, subnets.c.network_id, (row["id"] for row in rows)), "network_id")
+    scopes = address_scopes.of_networks(conn, list(by_network))
     for row in rows:
+        row |= {f"ipv{version}_address_scope": scopes.get((row["id"], version)) for version in (4, 6)}
         row["subnets"] = [subnet["id"] for subnet in by_network.get(row["id"], ())]
 
 
 _READ = Readable("Network", networks, visible, _complete, extra={"status": sa.literal("ACTIVE")})
-get = _READ.get
 plain = _READ.plain
 
 
+def get(conn: sa.Connection, ctx: Context, ident: str) -> Row:
+    return _seen_by(conn, ctx, [_READ.get(conn, ctx, ident)])[0]
+
+
 def find(conn: sa.Connection, ctx: Context, query: Query) -> Page:
-    return _READ.find(conn, ctx, query)
+    page = _READ.find(conn, ctx, query)
+    _seen_by(conn, ctx, page.rows)
+    return page
+
+
+def _seen_by(conn: sa.Connection, ctx: Context, rows: list[Row]) -> list[Row]:
+    """A network is `shared` for whom it is shared with, be it everyone or this project alone."""
+    foreign = [row for row in rows if not row["shared"] and row["project_id"] != ctx.project_id]
+    if foreign and ctx.project_id is not None:
+        mine = set(conn.execute(rbac.granted(ctx, "network", rbac.SHARED)).scalars())
+        for row in foreign:
+            row["shared"] = row["id"] in mine
+    return rows
+
+
+def may_use(conn: sa.Connection, ctx: Context, network: Row) -> bool:
+    """Whether the caller may put ports on a network that it sees: one that is external alone leads out, and no more."""
+    if ctx.is_admin or network["project_id"] == ctx.project_id or network["shared"]:
+        return True
+    select = rbac.granted(ctx, "network", rbac.SHARED).where(rbac_policies.c.object_id == network["id"])
+    return conn.execute(select).first() is not None
 
 
 def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
@@ -50,8 +82,11 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     limit = MTU_PHYSICAL if row["physical"] else MTU_TUNNEL
     row["mtu"] = _checked_mtu(values.get("mtu") or limit, limit)
     row["vni"] = _vni(conn, values.get("vni"))
+    qos.usable(conn, ctx, values.get("qos_policy_id"))
     conn.execute(networks.insert(), row)
     quotas.charge(conn, project_id, "network")
+    rbac.share(conn, "network", row, on=bool(row.get("shared")))
+    rbac.share(conn, "network", row, on=bool(row.get("external")), action=rbac.EXTERNAL)
     return _READ.some(conn, networks.c.id == row["id"])[0]
 
 
@@ -63,9 +98,16 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
     if values.get("mtu") is not None:
         _checked_mtu(values["mtu"], MTU_PHYSICAL if row["physical"] else MTU_TUNNEL)
     _check_sharing(conn, row, values)
+    if values.get("qos_policy_id") != row["qos_policy_id"]:
+        qos.usable(conn, ctx, values.get("qos_policy_id"))
+    for name, action in (("shared", rbac.SHARED), ("external", rbac.EXTERNAL)):
+        if name in values:
+            rbac.share(conn, "network", row, on=values[name], action=action)
     touch(conn, networks, ident, values)
     gathered = marks.Marks()
     marks.network_changed(conn, gathered, ident)
+    if "qos_policy_id" in values:
+        qos.mark_network(conn, gathered, ident)
     gathered.flush(conn)
     return get(conn, ctx, ident)
 
@@ -87,6 +129,7 @@ def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
     conn.execute(subnets.delete().where(subnets.c.network_id == ident))
     conn.execute(networks.delete().where(networks.c.id == ident))
     walls.forget(conn, ident)
+    rbac.forget(conn, "network", ident)
     forget_tags(conn, ident)
     quotas.refund(conn, row["project_id"], "network")
 
@@ -144,7 +187,12 @@ def _vni(conn: sa.Connection, asked: int | None) -> int:
 def _check_sharing(conn: sa.Connection, row: Row, values: Row) -> None:
     """Sharing cannot be taken back from those who use it."""
     if row["shared"] and values.get("shared") is False:
-        others = sa.select(ports.c.id).where(ports.c.network_id == row["id"], ports.c.project_id.not_in([row["project_id"], ""]))
+        let = sa.select(rbac_policies.c.target_project).where(
+            rbac_policies.c.object_id == row["id"], rbac_policies.c.action == rbac.SHARED
+        )
+        others = sa.select(ports.c.id).where(
+            ports.c.network_id == row["id"], ports.c.project_id.not_in([row["project_id"], ""]), ports.c.project_id.not_in(let)
+        )
         if conn.execute(others.limit(1)).first() is not None:
             raise Conflict(
                 f"Unable to reconfigure sharing settings for network {row['id']}. Multiple tenants are using it.",

@@ -1,6 +1,6 @@
 """Networking's rows of the policy table."""
 
-from nacre.cloud.policy import ADMIN, MEMBER, READER, Rule
+from nacre.cloud.policy import ADMIN, MANAGER, MEMBER, READER, Rule
 
 RESOURCES: dict[str, str] = {
     "network": "networks",
@@ -11,12 +11,22 @@ RESOURCES: dict[str, str] = {
     "floatingip": "floatingips",
     "security_group": "security_groups",
     "security_group_rule": "security_group_rules",
+    "address_scope": "address_scopes",
+    "address_group": "address_groups",
+    "rbac_policy": "rbac_policies",
+    "floatingip_port_forwarding": "floatingip_port_forwardings",
 }
 VERBS: dict[str, Rule] = {"get": READER, "create": MEMBER, "update": MEMBER, "delete": MEMBER}
+QOS = ("qos_policy", "policy_bandwidth_limit_rule")
+QOS_VERBS: dict[str, Rule] = {"get": READER, "create": MANAGER, "update": MANAGER, "delete": MANAGER}
+"""What a project may have of the wire is its manager's to say."""
 
 POLICIES: dict[str, Rule] = {
     **{f"network:{verb}_{singular}": rule for singular in RESOURCES for verb, rule in VERBS.items()},
     **{f"network:list_{plural}": READER for plural in RESOURCES.values()},
+    **{f"network:{verb}_{name}": rule for name in QOS for verb, rule in QOS_VERBS.items()},
+    "network:list_policies": READER,
+    "network:get_rule_type": READER,
     "network:get_extensions": READER,
     "network:get_availability_zones": READER,
     "network:get_agents": READER,

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid
-from nacre.cloud.network import fixedips, ipam, marks, networks, quotas, security_groups
+from nacre.cloud.network import fixedips, ipam, marks, networks, qos, quotas, security_groups
 from nacre.cloud.network.common import Readable, chosen, forget_tags, grouped, project_of, rows_among, rows_of, stamped, touch
 from nacre.cloud.network.tables import fixed_ips, floating_ips, forwards, port_groups, ports, routers
 from nacre.cloud.network.tables import networks as networks_table
@@ -74,12 +74,13 @@ def _by_groups(criterion: Criterion) -> sa.ColumnElement[bool]:
     return ports.c.id.in_(sa.select(port_groups.c.port_id).where(port_groups.c.security_group_id.in_(values)))
 
 
+_NETWORK_POLICY = sa.select(networks_table.c.qos_policy_id).where(networks_table.c.id == ports.c.network_id).scalar_subquery()
 _READ = Readable(
     "Port",
     ports,
     _visible,
     _complete,
-    extra={"status": STATUS},
+    extra={"status": STATUS, "qos_network_policy_id": _NETWORK_POLICY},
     custom={"fixed_ips": _by_fixed_ips, "security_groups": _by_groups},
 )
 get = _READ.get
@@ -111,8 +112,15 @@ _FLOATING = Prepared(sa.select(floating_ips.c.id).where(floating_ips.c.port_id =
 def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     values = dict(values)
     network = networks.plain(conn, ctx, values["network_id"])
+    if not networks.may_use(conn, ctx, network):
+        raise Forbidden(
+            f"Network {network['id']} is external: its addresses are taken as floating IPs and by routers.",
+            field="network_id",
+            code="PolicyNotAuthorized",
+        )
     project_id = project_of(ctx, values)
     _check_privileges(ctx, network, values)
+    qos.usable(conn, ctx, values.get("qos_policy_id"))
     values["security_groups"] = _asked_groups(conn, ctx, network, project_id, values)
     row = insert(conn, network, project_id, values)
     quotas.charge(conn, project_id, "port")
@@ -147,7 +155,9 @@ def insert(conn: sa.Connection, network: Row, project_id: str, values: Row, *, r
         marks.bound(conn, gathered, row, groups)
         gathered.flush(conn)
     held = _ADDRESSES_OF_PORT.rows(conn, port=row["id"])
-    return {**row, "fixed_ips": held, "security_groups": groups, "status": "DOWN", "tags": []}
+    inherited = network.get("qos_policy_id")
+    more = {"fixed_ips": held, "security_groups": groups, "status": "DOWN", "tags": [], "qos_network_policy_id": inherited}
+    return {**row, **more}
 
 
 def _defaults() -> Row:
@@ -160,6 +170,8 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
     row = plain(conn, ctx, ident, owned=True)
     network = networks.plain(conn, ctx, row["network_id"]) if not ctx.is_admin else {"id": row["network_id"], "project_id": None}
     _check_privileges(ctx, network, values, changing=True)
+    if values.get("qos_policy_id") != row["qos_policy_id"]:
+        qos.usable(conn, ctx, values.get("qos_policy_id"))
     if "host_id" in values:
         move(conn, row, values["host_id"] or None)
         row["host_id"] = values["host_id"] or None
@@ -234,6 +246,10 @@ def drop_forwards(conn: sa.Connection, *where: sa.ColumnElement[bool]) -> None:
     if not found:
         return
     conn.execute(forwards.delete().where(*where))
+    # A floating IP from which nothing is forwarded any more, and that no port has, is no router's.
+    left = sa.select(forwards.c.floating_ip_id).where(forwards.c.floating_ip_id.is_not(None))
+    idle = (floating_ips.c.router_id.in_(found), floating_ips.c.port_id.is_(None), floating_ips.c.id.not_in(left))
+    conn.execute(floating_ips.update().where(*idle).values(router_id=None))
     gathered = marks.Marks()
     for row in rows_of(conn, sa.select(routers.c.id, routers.c.host_id), routers.c.id, found):
         gathered.add(row["host_id"], "router", row["id"])

@@ -19,9 +19,12 @@ DEFAULTS: dict[str, int] = {
     "floatingip": 50,
     "security_group": 10,
     "security_group_rule": 100,
-    "rbac_policy": 0,
+    "rbac_policy": 10,
+    "address_group": 10,
+    "address_scope": -1,
+    "qos_policy": -1,
 }
-"""Neutron's own; there are no RBAC policies here."""
+"""Neutron's own, where it has one."""
 
 
 _INSERT_USAGE = insert(usages)
@@ -40,6 +43,17 @@ _LIMIT = Prepared(
         quotas.c.project_id == sa.bindparam("project"), quotas.c.resource == sa.bindparam("of_resource")
     )
 )
+
+
+def count(conn: sa.Connection, project_id: str, resource: str) -> None:
+    """Count what an admin's setting made along the way, which no limit is held against."""
+    if project_id:
+        _CHARGE.scalar(conn, project_id=project_id, resource=resource, used=1)
+
+
+def check(conn: sa.Connection, project_id: str, resource: str) -> None:
+    """Raises OverQuota when more is counted than may be."""
+    charge(conn, project_id, resource, 0)
 
 
 def charge(conn: sa.Connection, project_id: str, resource: str, count: int = 1) -> None:

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid, NotFound
-from nacre.cloud.network import ipam, marks, quotas, security_groups
+from nacre.cloud.network import address_groups, ipam, marks, quotas, security_groups
 from nacre.cloud.network.common import Readable, forget_tags, own_rows, project_of, stamped
 from nacre.cloud.network.tables import rules
 from nacre.store import Page, Query
@@ -49,6 +49,7 @@ SAME = (
     "port_range_max",
     "remote_ip_prefix",
     "remote_group_id",
+    "remote_address_group_id",
 )
 
 _READ = Readable("Security group rule", rules, own_rows(rules))
@@ -72,6 +73,9 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     remote = checked["remote_group_id"]
     if remote is not None:
         security_groups.existing(conn, ctx, group["project_id"], [remote])
+    if checked["remote_address_group_id"] is not None:
+        address_groups.plain(conn, ctx, checked["remote_address_group_id"])
+        remote = checked["remote_address_group_id"]
     _refuse_duplicate(conn, checked)
     row = stamped(project_id, checked)
     conn.execute(rules.insert(), row)
@@ -94,7 +98,7 @@ def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
     forget_tags(conn, ident)
     quotas.refund(conn, row["project_id"], "security_group_rule")
     gathered = marks.Marks()
-    marks.rules_changed(conn, gathered, row["security_group_id"], row["remote_group_id"])
+    marks.rules_changed(conn, gathered, row["security_group_id"], row["remote_group_id"] or row["remote_address_group_id"])
     gathered.flush(conn)
 
 
@@ -111,9 +115,9 @@ def check(values: Row) -> Row:
             field="ethertype",
             code="SecurityGroupEthertypeConflictWithProtocol",
         )
-    if row["remote_ip_prefix"] is not None and row["remote_group_id"] is not None:
+    if sum(row[name] is not None for name in ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")) > 1:
         raise Invalid(
-            "Only remote_ip_prefix or remote_group_id may be provided.",
+            "Only remote_ip_prefix, remote_group_id or remote_address_group_id may be provided.",
             field="remote_ip_prefix",
             code="SecurityGroupMultipleRemoteEntitySpecified",
         )

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid, NotFound
-from nacre.cloud.network import marks, quotas
-from nacre.cloud.network.common import Readable, forget_tags, grouped, own_rows, project_of, rows_of, stamped, touch
+from nacre.cloud.network import marks, quotas, rbac
+from nacre.cloud.network.common import Readable, forget_tags, grouped, project_of, rows_of, stamped, touch
 from nacre.cloud.network.tables import port_groups, rules, security_groups
 from nacre.store import Page, Prepared, Query
 
@@ -25,7 +25,13 @@ def _complete(conn: sa.Connection, rows: list[Row]) -> None:
             rule["tags"] = []
 
 
-_READ = Readable("Security group", security_groups, own_rows(security_groups), _complete, extra={"shared": sa.false()})
+_READ = Readable(
+    "Security group",
+    security_groups,
+    rbac.visible(security_groups, "security_group"),
+    _complete,
+    extra={"shared": rbac.with_all(security_groups, "security_group")},
+)
 get = _READ.get
 plain = _READ.plain
 some = _READ.some
@@ -139,6 +145,7 @@ def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
         quotas.refund(conn, project_id, "security_group_rule")
     own = conn.execute(sa.select(sa.func.count()).select_from(rules).where(rules.c.security_group_id == ident)).scalar_one()
     conn.execute(rules.delete().where(rules.c.remote_group_id == ident))
+    rbac.forget(conn, "security_group", ident)
     conn.execute(security_groups.delete().where(security_groups.c.id == ident))
     gathered.flush(conn)
     forget_tags(conn, ident)
@@ -156,7 +163,8 @@ def existing(conn: sa.Connection, ctx: Context, project_id: str, asked: Iterable
     wanted = list(dict.fromkeys(asked))
     select = sa.select(security_groups.c.id).where(security_groups.c.id.in_(wanted))
     if not ctx.is_admin:
-        select = select.where(security_groups.c.project_id == project_id)
+        shared = rbac.granted(ctx, "security_group")
+        select = select.where(sa.or_(security_groups.c.project_id == project_id, security_groups.c.id.in_(shared)))
     found = set(conn.execute(select).scalars())
     for ident in wanted:
         if ident not in found:

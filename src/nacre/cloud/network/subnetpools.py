@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
-from nacre.cloud.network import ipam, quotas
-from nacre.cloud.network.common import Readable, forget_tags, own_or_shared, project_of, stamped, touch
+from nacre.cloud.network import address_scopes, ipam, quotas, rbac
+from nacre.cloud.network.common import Readable, forget_tags, project_of, stamped, touch
 from nacre.cloud.network.tables import subnet_pools, subnets
 from nacre.store import Page, Query
 
@@ -17,7 +17,7 @@ PREFIXES_MAX = 100
 MIN_PREFIXLEN = {4: 8, 6: 64}
 BITS = {4: 32, 6: 128}
 
-_READ = Readable("Subnet pool", subnet_pools, own_or_shared(subnet_pools))
+_READ = Readable("Subnet pool", subnet_pools, rbac.visible(subnet_pools, "subnetpool"))
 get = _READ.get
 plain = _READ.plain
 
@@ -35,7 +35,9 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     row = stamped(project_id, {**values, **lengths, "prefixes": [str(prefix) for prefix in prefixes], "ip_version": version})
     if row.get("is_default"):
         _check_default(conn, version)
+    _check_scope(conn, ctx, row.get("address_scope_id"), {**row, "shared": bool(row.get("shared"))})
     conn.execute(subnet_pools.insert().values(row))
+    rbac.share(conn, "subnetpool", row, on=bool(row.get("shared")))
     quotas.charge(conn, project_id, "subnetpool")
     return _READ.some(conn, subnet_pools.c.id == row["id"])[0]
 
@@ -49,6 +51,8 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
         changes |= _lengths({**row, **changes}, row["ip_version"])
     if changes.get("is_default") and not row["is_default"]:
         _check_default(conn, row["ip_version"])
+    if "address_scope_id" in changes or "prefixes" in changes:
+        _check_scope(conn, ctx, changes.get("address_scope_id", row["address_scope_id"]), {**row, **changes})
     touch(conn, subnet_pools, ident, changes)
     return get(conn, ctx, ident)
 
@@ -60,8 +64,38 @@ def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
             f"Unable to delete subnet pool: Subnet pool {ident} has existing allocations.", code="SubnetPoolDeleteError"
         )
     conn.execute(subnet_pools.delete().where(subnet_pools.c.id == ident))
+    rbac.forget(conn, "subnetpool", ident)
     forget_tags(conn, ident)
     quotas.refund(conn, row["project_id"], "subnetpool")
+
+
+def _check_scope(conn: sa.Connection, ctx: Context, scope_id: str | None, pool: Row) -> None:
+    """A pool's scope is of its IP version, the pool's project's own or shared with it, and no other pool there has its prefixes."""
+    if scope_id is None:
+        return
+    scope = address_scopes.plain(conn, ctx, scope_id)
+    if scope["ip_version"] != pool["ip_version"]:
+        raise Invalid(
+            f"Illegal subnetpool association: subnetpool {pool['id']} cannot associate with address scope {scope_id} because "
+            f"subnetpool ip_version is not {scope['ip_version']}.",
+            field="address_scope_id",
+            code="IllegalSubnetPoolIpVersionAssociation",
+        )
+    if pool["shared"] and not address_scopes.is_shared(conn, scope_id):
+        raise Conflict(
+            f"Illegal subnetpool association: a shared subnetpool cannot associate with the address scope {scope_id}, which is not.",
+            code="IllegalSubnetPoolAssociationToAddressScope",
+        )
+    mine = [ipam.parse_cidr(text, "prefixes") for text in pool["prefixes"]]
+    others = sa.select(subnet_pools.c.prefixes).where(
+        subnet_pools.c.address_scope_id == scope_id, subnet_pools.c.id != pool["id"]
+    )
+    for prefixes in conn.execute(others).scalars():
+        if any(_overlap(one, ipam.parse_cidr(text, "prefixes")) for one in mine for text in prefixes):
+            raise Conflict(
+                f"Impossible to associate subnetpool {pool['id']} with address scope {scope_id}: its prefixes overlap another's.",
+                code="AddressScopePrefixConflict",
+            )
 
 
 def default_of(conn: sa.Connection, ctx: Context, version: int | None) -> str:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
-from nacre.cloud.network import ipam, marks, networks, quotas, subnetpools, walls
+from nacre.cloud.network import ipam, marks, networks, quotas, rbac, subnetpools, walls
 from nacre.cloud.network.common import Readable, forget_tags, grouped, project_of, rows_of, stamped, touch
 from nacre.cloud.network.tables import fixed_ips, pools, ports, subnets
 from nacre.cloud.network.tables import networks as networks_table
@@ -22,10 +22,11 @@ POOLS_MAX = 50
 def _visible(ctx: Context) -> sa.ColumnElement[bool] | None:
     if ctx.is_admin:
         return None
-    shared = sa.select(networks_table.c.id).where(
-        sa.or_(networks_table.c.shared, networks_table.c.project_id == (ctx.project_id or ""))
+    mine = sa.select(networks_table.c.id).where(networks_table.c.project_id == (ctx.project_id or ""))
+    shared = rbac.granted(ctx, "network", rbac.SHARED)
+    return sa.or_(
+        subnets.c.project_id == (ctx.project_id or ""), subnets.c.network_id.in_(mine), subnets.c.network_id.in_(shared)
     )
-    return sa.or_(subnets.c.project_id == (ctx.project_id or ""), subnets.c.network_id.in_(shared))
 
 
 def _complete(conn: sa.Connection, rows: list[Row]) -> None:

@@ -38,9 +38,11 @@ networks = table(
     integer("vni", unique=True),
     text("dns_domain", default=""),
     json("availability_zone_hints", default=list),
+    text("qos_policy_id", nullable=True, index=True),
     *_standard(),
 )
-"""`physical` names the physical network of a flat one. Every network has a vni of its own, also a flat one."""
+"""`shared` and `external` are written with the RBAC policies that say so: shared with all, external for anyone.
+`physical` names the physical network of a flat one. Every network has a vni of its own, also a flat one."""
 
 network_sequences = table("network_sequences", sa.Column("name", sa.String(20), primary_key=True), integer("value"))
 """Numbers that are given out in turn, so that what was just given up is not reused at once."""
@@ -96,6 +98,7 @@ ports = table(
     text("vnic_type", default="normal"),
     json("profile", default=dict),
     text("tag", nullable=True),
+    text("qos_policy_id", nullable=True, index=True),
     integer("position", default=0),
     boolean("made_by_compute", default=False),
     text("observed", nullable=True),
@@ -144,6 +147,7 @@ rules = table(
     integer("port_range_max", nullable=True),
     text("remote_ip_prefix", nullable=True),
     _reference("remote_group_id", "network_security_groups.id", cascade=True, nullable=True),
+    text("remote_address_group_id", nullable=True, index=True),
     *_standard(),
     sa.Index(None, "security_group_id"),
     sa.Index(None, "remote_group_id"),
@@ -198,6 +202,7 @@ floating_ips = table(
     _reference("router_id", "network_routers.id", nullable=True),
     text("dns_name", default=""),
     text("dns_domain", default=""),
+    text("qos_policy_id", nullable=True, index=True),
     *_standard(),
     sa.UniqueConstraint("port_id", "fixed_ip_address"),
     sa.Index(None, "router_id"),
@@ -237,10 +242,67 @@ subnet_pools = table(
     integer("max_prefixlen"),
     integer("default_prefixlen"),
     integer("default_quota", nullable=True),
+    text("address_scope_id", nullable=True, index=True),
     boolean("shared", default=False),
     boolean("is_default", default=False),
     *_standard(),
 )
+
+address_scopes = table(
+    "network_address_scopes",
+    id_column(),
+    text("project_id", index=True),
+    text("name"),
+    integer("ip_version"),
+    *_standard(),
+)
+
+address_groups = table(
+    "network_address_groups",
+    id_column(),
+    text("project_id", index=True),
+    text("name", default=""),
+    json("addresses", default=list),
+    *_standard(),
+)
+
+rbac_policies = table(
+    "network_rbac_policies",
+    id_column(),
+    text("project_id", index=True),
+    text("object_type"),
+    text("object_id"),
+    text("target_project"),
+    text("action"),
+    *_standard(),
+    sa.UniqueConstraint("object_type", "object_id", "target_project", "action"),
+    sa.Index(None, "object_id"),
+    sa.Index(None, "object_type", "target_project"),
+)
+"""Who may use a thing that another project owns. `*` as the target is everyone."""
+
+qos_policies = table(
+    "network_qos_policies",
+    id_column(),
+    text("project_id", index=True),
+    text("name"),
+    boolean("is_default", default=False),
+    *_standard(),
+)
+
+qos_rules = table(
+    "network_qos_rules",
+    id_column(),
+    _reference("qos_policy_id", "network_qos_policies.id", cascade=True),
+    text("type"),
+    text("direction", default=""),
+    integer("max_kbps", nullable=True),
+    integer("max_burst_kbps", nullable=True),
+    integer("dscp_mark", nullable=True),
+    moment("created_at"),
+    sa.UniqueConstraint("qos_policy_id", "type", "direction"),
+)
+"""A policy has one rule of each type and direction."""
 
 tags = table(
     "network_tags",

@@ -225,6 +225,8 @@ class Applier:
         link = rtnl.find_link(plane.namespace.route, names.link(self.cloud_id, port.id))
         if link is None:
             return
+        if port.limits != before.limits:
+            plane.shape(port)
         if port.admin_state_up != link.up:
             plane.namespace.route.request([rtnl.set_link(link.index, link.name, up=port.admin_state_up)])
         where = self.plugged.get(port.id)

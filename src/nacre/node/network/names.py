@@ -37,6 +37,11 @@ def link(cloud_id: str, thing_id: str) -> str:
     return f"{prefix(cloud_id)}{thing_id.replace('-', '')[:9]}"
 
 
+def shaper(cloud_id: str, thing_id: str, direction: str) -> str:
+    """The device in whose queue what a port or a floating IP sends (egress) or gets waits. No link begins so: u and d are no hex digits."""
+    return f"{prefix(cloud_id)}{'u' if direction == 'egress' else 'd'}{thing_id.replace('-', '')[:8]}"
+
+
 def tunnel(cloud_id: str, vni: int) -> str:
     """The VXLAN device of a network. It is made in the host's namespace, where its name must be unique, and then moved."""
     return f"{prefix(cloud_id)}x{vni}"

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from nacre.node.network import filters, groups, names, namespaces, rtnl
+from nacre.node.network import filters, groups, names, namespaces, rtnl, shaping
 from nacre.node.network.conntrack import DELETE, Flow
 from nacre.node.network.netlink import Message
 from nacre.node.network.nft import NftError
@@ -75,6 +75,8 @@ class NetworkPlane:
         """As the kernel has it; None until this process wrote it."""
         self._entries: dict[str, Entries] = {}
         """By port, as the kernel has them."""
+        self._shaped: set[str] = set()
+        """The ports whose links are held to limits."""
         self._remotes: dict[str, tuple[str, str]] = {}
         """The remote ports whose forwarding entries the kernel has: MAC and host."""
 
@@ -217,6 +219,7 @@ class NetworkPlane:
         self.regroup(known)
         self._forget_stale()
         self._ensure_entries(list(self.ports))
+        self.reshape()
 
     def _guard(self, wanted: Mapping[str, filters.Contribution]) -> None:
         if self._groups is None:
@@ -354,6 +357,40 @@ class NetworkPlane:
                 return True
         return False
 
+    def shape(self, port: Port) -> None:
+        """Hold the port's link, if it is plugged, to its limits; live, without a packet lost."""
+        if not port.limits and port.id not in self._shaped:
+            return
+        host = self.namespace.route
+        link = rtnl.find_link(host, names.link(self.cloud_id, port.id))
+        if link is None:
+            return
+        of = {limit.direction: limit for limit in port.limits}
+        sent = of.get("egress")
+        shaping.hold(host, link, {names.shaper(self.cloud_id, port.id, "egress"): shaping.Queue(sent)} if sent else {})
+        shaping.limit_sending(host, link, of.get("ingress"))
+        if port.limits:
+            self._shaped.add(port.id)
+        else:
+            self._shaped.discard(port.id)
+
+    def reshape(self) -> None:
+        """The same for all ports, whatever an earlier process left."""
+        limited = shaping.limited(self.namespace.route)
+        for port in self.local_ports():
+            if names.link(self.cloud_id, port.id) in limited:
+                self._shaped.add(port.id)
+            self.shape(port)
+
+    def _drop_shapers(self, links: Iterable[str]) -> None:
+        """A link that goes takes its filters along, but not the device that they lead to."""
+        doomed = set(links)
+        for port_id in [port_id for port_id in self._shaped if names.link(self.cloud_id, port_id) in doomed]:
+            self._shaped.discard(port_id)
+            device = rtnl.find_link(self.namespace.route, names.shaper(self.cloud_id, port_id, "egress"))
+            if device is not None:
+                self.namespace.route.request([rtnl.delete_link(device.index, device.name)])
+
     def detach(self, links: Iterable[str]) -> None:
         """Delete links of the namespace (with their other ends, wherever those are), all in one stroke."""
         host, wanted = self.namespace.route, list(links)
@@ -366,6 +403,7 @@ class NetworkPlane:
             host.request([rtnl.delete_link(doomed[0].index, doomed[0].name)])
         elif doomed:
             host.request([*(rtnl.doom(link.index, link.name) for link in doomed), rtnl.delete_doomed()])
+        self._drop_shapers(wanted)
 
     def destroy(self) -> None:
         """Undo all of it. The links go first and at once, since others wait for their other ends and for the tunnel's number."""

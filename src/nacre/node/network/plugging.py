@@ -23,6 +23,7 @@ def plug(plane: NetworkPlane, port: Port, netns: Path, interface: str) -> Plugge
             guest = Netlink(rtnl.NETLINK_ROUTE)
         try:
             fresh = _ensure_pair(plane, port, descriptor, guest, interface)
+            plane.shape(port)
             _configure(plane.network, port, guest, interface, fresh=fresh)
         finally:
             guest.close()

@@ -6,6 +6,7 @@ Statuses are Consul's (https://developer.hashicorp.com/consul/docs/services/usag
 
 import asyncio
 import ipaddress
+import os
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -50,7 +51,9 @@ async def _tcp(asked: Probe, open_socket: Open) -> Probed:
 
 
 def _words(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        return f"connect: {os.strerror(error.errno).lower()}"
+    return str(error) or type(error).__name__
 
 
 class _Fixed(AbstractResolver):

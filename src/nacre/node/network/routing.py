@@ -5,7 +5,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
 
-from nacre.node.network import names, namespaces, plugging, publishing, rtnl
+from nacre.node.network import names, namespaces, plugging, publishing, rtnl, shaping
 from nacre.node.network.conntrack import DELETE, Flow
 from nacre.node.network.netlink import Message
 from nacre.node.network.nft import NftError
@@ -72,6 +72,7 @@ class RouterPlane:
         indexes = {leg.port_id: found[names.link(self.cloud_id, leg.port_id)].index for leg in legs}
         self._translate(router)
         fresh = self._ensure_addresses(router, legs, indexes)
+        self._shape(router, networks)
         if router.admin_state_up:
             self._ensure_routes(router, indexes)
             self._announce(legs, indexes, fresh)
@@ -80,7 +81,9 @@ class RouterPlane:
     def _drop_legs(self, wanted: set[str], networks: Mapping[str, NetworkPlane]) -> None:
         host = self.namespace.route
         stale = [
-            link for name, link in rtnl.links(host).items() if name.startswith(names.prefix(self.cloud_id)) and name not in wanted
+            link
+            for name, link in rtnl.links(host).items()
+            if link.kind == "veth" and name.startswith(names.prefix(self.cloud_id)) and name not in wanted
         ]
         host.request([rtnl.delete_link(link.index, link.name) for link in stale])
         for link in stale:
@@ -181,6 +184,24 @@ class RouterPlane:
         if gone:
             outside = {each.external_address for each in (self.router.forwards if self.router else ())} - {""}
             self.namespace.conntrack.judge({publishing.own_address(router), *outside} - {""}, publishing.cut(gone))
+
+    def _shape(self, router: Router, networks: Mapping[str, NetworkPlane]) -> None:
+        """Limits of floating IPs: what comes in waits at the router's end of the gateway's leg, what goes out at the network's end."""
+        if router.gateway is None:
+            return
+        name = names.link(self.cloud_id, router.gateway.port_id)
+        outside = networks[router.gateway.network_id].namespace.route
+        for direction, host, side in (("ingress", self.namespace.route, "destination"), ("egress", outside, "source")):
+            link = rtnl.find_link(host, name)
+            if link is None:
+                continue
+            wanted = {
+                names.shaper(self.cloud_id, fip.id, direction): shaping.Queue(limit, side, fip.floating_address)
+                for fip in router.floating_ips
+                for limit in fip.limits
+                if limit.direction == direction
+            }
+            shaping.hold(host, link, wanted)
 
     def _announce(self, legs: Iterable[Leg], indexes: Mapping[str, int], fresh: set[tuple[int, str]]) -> None:
         """Tell the neighbours of new addresses: gratuitous ARP (RFC 5227) and unsolicited advertisements (RFC 4861, 7.2.6)."""

@@ -134,6 +134,12 @@ def veth(
     return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add veth {name} ({alias or peer})")
 
 
+def new_link(name: str, kind: str, mtu: int) -> bytes:
+    """The body of a message that makes a device which needs no more than a kind, and is up at once."""
+    head = _header(flags=IFF_UP, change=IFF_UP) + text(IFLA_IFNAME, name) + u32(IFLA_MTU, mtu)
+    return head + nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind))
+
+
 def bridge(name: str, mac: str, mtu: int) -> Message:
     """A bridge that does not snoop on multicast: neighbour discovery must pass where nobody queries."""
     body = (

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from nacre.cloud.image import data, imports, operations, rules
+from nacre.cloud.image import data, imports, locations, operations, rules
 from nacre.cloud.image.rules import Row
 from nacre.panes.edge import Call, Reply
-from nacre.panes.openstack.image import patch, query, render, schemas
+from nacre.panes.openstack.image import patch, places, query, render, schemas
 
 
 async def listing(call: Call) -> Reply:
@@ -13,7 +13,7 @@ async def listing(call: Call) -> Reply:
     page = await call.read(operations.find, parsed, wanted)
     parameters = [(name, text) for name, text in call.query.items() if name != "marker"]
     body: dict[str, Any] = {
-        "images": [render.image(row) for row in page.rows],
+        "images": await _shown(call, page.rows),
         "first": render.link("/v2/images", parameters),
         "schema": "/v2/schemas/images",
     }
@@ -29,7 +29,16 @@ async def create(call: Call) -> Reply:
         "OpenStack-image-import-methods": ",".join(imports.METHODS),
         "OpenStack-image-store-ids": render.STORE,
     }
-    return Reply(render.image(row), 201, headers)
+    (shown,) = await _shown(call, [row])
+    return Reply(shown, 201, headers)
+
+
+async def _shown(call: Call, rows: list[Row]) -> list[dict[str, Any]]:
+    """With their locations, where the operator has those shown."""
+    if not call.cloud.settings.imports.show_locations:
+        return [render.image(row) for row in rows]
+    found = await call.read(locations.of_images, rows)
+    return [{**render.image(row), "locations": found[row["id"]]} for row in rows]
 
 
 def values_of(sent: dict[str, Any]) -> Row:
@@ -44,12 +53,19 @@ def values_of(sent: dict[str, Any]) -> Row:
 
 
 async def show(call: Call) -> Reply:
-    return Reply(render.image(await call.read(operations.get, call.path["image_id"])))
+    (shown,) = await _shown(call, [await call.read(operations.get, call.path["image_id"])])
+    return Reply(shown)
 
 
 async def update(call: Call) -> Reply:
-    changes = patch.parse(call.request.content_type, await call.raw_body())
-    return Reply(render.image(await call.write(operations.update, call.path["image_id"], changes)))
+    sent = patch.split(call.request.content_type, await call.raw_body())
+    if call.cloud.settings.imports.show_locations and places.about(sent):
+        await places.change(call, sent)
+        row = await call.read(operations.get, call.path["image_id"])
+    else:
+        row = await call.write(operations.update, call.path["image_id"], patch.changes(sent))
+    (shown,) = await _shown(call, [row])
+    return Reply(shown)
 
 
 async def delete(call: Call) -> Reply:

@@ -1,12 +1,15 @@
 """The five routes of each of Networking's resources: as the resource layer has them, with bulk create and lenient scalars."""
 
+import re
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid
+from nacre.cloud.network.common import require_revision
 from nacre.panes.edge import Call, Reply, Route
 from nacre.panes.edge.resource import Attribute, Resource, crud_routes, envelope
 from nacre.panes.openstack.network.dialect import DIALECT, column
@@ -26,6 +29,8 @@ NULL_MEANS: dict[str, Any] = {
     "allowed_address_pairs": [],
     "extra_dhcp_opts": [],
     "description": "",
+    "qos_policy_id": None,
+    "address_scope_id": None,
 }
 """Attributes for which null says something else than `not sent` does, and what."""
 
@@ -47,16 +52,45 @@ def routes_of(resource: Resource) -> tuple[Route, ...]:
         row = await call.write(operations.create, values_of(resource, call, envelope(body, one), "create"))
         return Reply({one: DIALECT.one(call, resource, row)}, 201)
 
+    def change(conn: sa.Connection, ctx: Context, ident: str, values: Row, revision: int | None) -> Row:
+        if revision is not None:
+            require_revision(operations.get(conn, ctx, ident), revision)
+        return operations.update(conn, ctx, ident, values)
+
+    def drop(conn: sa.Connection, ctx: Context, ident: str, revision: int | None) -> None:
+        if revision is not None:
+            require_revision(operations.get(conn, ctx, ident), revision)
+        operations.delete(conn, ctx, ident)
+
     async def update(call: Call) -> Reply:
         sent = envelope(await call.body(dict[str, Any]), one)
-        row = await call.write(operations.update, call.path[f"{one}_id"], values_of(resource, call, sent, "update"))
+        values = values_of(resource, call, sent, "update")
+        row = await call.write(change, call.path[f"{one}_id"], values, revision_of(call))
         return Reply({one: DIALECT.one(call, resource, row)})
 
-    own = {"POST": create, "PUT": update}
+    async def delete(call: Call) -> Reply:
+        await call.write(drop, call.path[f"{one}_id"], revision_of(call))
+        return Reply(status=204)
+
+    own = {"POST": create, "PUT": update, "DELETE": delete}
     return tuple(
         Route(route.method, route.path, own.get(route.method, route.handler), route.policy, route.summary)
         for route in crud_routes(resource, DIALECT)
     )
+
+
+_REVISION = re.compile(r"revision_number=(\d{1,10})")
+
+
+def revision_of(call: Call) -> int | None:
+    """The revision that the request is held to: If-Match: revision_number=3 (the revision-if-match extension). Raises Invalid."""
+    sent = call.request.headers.get("If-Match")
+    if sent is None:
+        return None
+    found = _REVISION.fullmatch(sent.strip().strip('"'))
+    if found is None:
+        raise Invalid(f"Bad format for If-Match: {sent[:80]}; revision_number=N is understood.", field="If-Match")
+    return int(found[1])
 
 
 def _several(sent: Any, name: str) -> list[dict[str, Any]]:
@@ -70,6 +104,9 @@ def _several(sent: Any, name: str) -> list[dict[str, Any]]:
 def values_of(resource: Resource, call: Call, sent: dict[str, Any], verb: Any) -> Row:
     """What was sent, checked, under the cloud's names. Raises Invalid, Forbidden."""
     sent = {name: _lenient(resource.by_name.get(name), value) for name, value in sent.items()}
+    if verb == "create" and not call.context.is_admin:
+        # What is no more than the default may be said by anyone, as in Neutron.
+        sent = {name: value for name, value in sent.items() if value is not False or not _for_admins(resource, name)}
     if verb == "create" and {"tenant_id", "project_id"} <= sent.keys() and sent["tenant_id"] != sent["project_id"]:
         raise Invalid("'project_id' and 'tenant_id' do not match", field="tenant_id")
     checked = resource.values(DIALECT, call, sent, verb)
@@ -80,6 +117,11 @@ def values_of(resource: Resource, call: Call, sent: dict[str, Any], verb: Any) -
         else:
             del values[name]
     return values
+
+
+def _for_admins(resource: Resource, name: str) -> bool:
+    attribute = resource.by_name.get(name)
+    return attribute is not None and attribute.admin and attribute.default in (msgspec.UNSET, False)
 
 
 def _lenient(attribute: Attribute | None, value: Any) -> Any:

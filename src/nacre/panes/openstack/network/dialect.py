@@ -15,13 +15,14 @@ from nacre.cloud.errors import (
     Unavailable,
     Unsupported,
 )
+from nacre.cloud.network.common import RevisionMismatch
 from nacre.panes.edge import times
 from nacre.panes.edge.call import Call
 from nacre.panes.edge.resource import Attribute, Resource
 from nacre.panes.openstack.query import parse_boolean, parse_limit, parse_value
 from nacre.store import Criterion, Page, Query
 
-STATUS_OF: dict[type[CloudError], int] = {OverQuota: 409}
+STATUS_OF: dict[type[CloudError], int] = {OverQuota: 409, RevisionMismatch: 412}
 TYPES: dict[type[CloudError], str] = {
     OverQuota: "OverQuota",
     Invalid: "InvalidInput",
@@ -49,6 +50,7 @@ COLUMNS = {
     "binding:host_id": "host_id",
     "binding:vnic_type": "vnic_type",
     "binding:profile": "profile",
+    "target_tenant": "target_project",
 }
 """The cloud's names of attributes that Networking's clients name otherwise."""
 

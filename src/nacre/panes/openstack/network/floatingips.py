@@ -22,7 +22,21 @@ _SHOWN = (
 
 
 def render(call: Call, row: Row) -> Row:
-    return {**standard_values(row), **{name: row[name] for name in _SHOWN}, "qos_policy_id": None, "port_forwardings": []}
+    led = [
+        {
+            "protocol": each["protocol"],
+            "external_port": each["external_port"],
+            "internal_port": each["internal_port"],
+            "internal_ip_address": each["internal_address"],
+        }
+        for each in row["port_forwardings"]
+    ]
+    return {
+        **standard_values(row),
+        **{name: row[name] for name in _SHOWN},
+        "qos_policy_id": row["qos_policy_id"],
+        "port_forwardings": led,
+    }
 
 
 floatingip = Resource(
@@ -39,6 +53,7 @@ floatingip = Resource(
         Attribute("floating_ip_address", str | None, create=True, admin=True, filter="text"),
         Attribute("port_id", shapes.Ident | None, create=True, update=True, filter="text"),
         Attribute("fixed_ip_address", str | None, create=True, update=True, filter="text"),
+        Attribute("qos_policy_id", shapes.Ident | None, create=True, update=True, filter="text"),
         Attribute("router_id", filter="text"),
         Attribute("status", filter="text"),
     ),

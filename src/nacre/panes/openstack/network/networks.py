@@ -24,8 +24,9 @@ def render(call: Call, row: Row) -> Row:
         "dns_domain": row["dns_domain"],
         "availability_zone_hints": row["availability_zone_hints"],
         "availability_zones": [],
-        "ipv4_address_scope": None,
-        "ipv6_address_scope": None,
+        "ipv4_address_scope": row["ipv4_address_scope"],
+        "ipv6_address_scope": row["ipv6_address_scope"],
+        "qos_policy_id": row["qos_policy_id"],
         "l2_adjacency": True,
     }
     if call.context.is_admin:
@@ -51,6 +52,7 @@ network = Resource(
         Attribute("mtu", Mtu, create=True, update=True, filter="integer"),
         Attribute("port_security_enabled", bool, create=True, update=True),
         Attribute("dns_domain", Text, create=True, update=True),
+        Attribute("qos_policy_id", Ident | None, create=True, update=True, filter="text"),
         Attribute("provider:network_type", Ident | None, create=True, update=True, admin=True, filter="text"),
         Attribute("provider:physical_network", Ident | None, create=True, update=True, admin=True, filter="text"),
         Attribute("provider:segmentation_id", Segment | None, create=True, update=True, admin=True, filter="integer"),

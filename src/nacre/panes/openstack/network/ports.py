@@ -30,6 +30,8 @@ def render(call: Call, row: Row) -> Row:
         **standard_values(row),
         **{name: row[name] for name in _SHOWN},
         "binding:vnic_type": row["vnic_type"],
+        "qos_policy_id": row["qos_policy_id"],
+        "qos_network_policy_id": row["qos_network_policy_id"],
         "dns_assignment": _dns(row),
     }
     if call.context.is_admin:
@@ -70,6 +72,7 @@ port = Resource(
         Attribute("port_security_enabled", bool, create=True, update=True, filter="boolean"),
         Attribute("allowed_address_pairs", list[shapes.AddressPair] | None, create=True, update=True),
         Attribute("extra_dhcp_opts", list[shapes.DhcpOption] | None, create=True, update=True),
+        Attribute("qos_policy_id", shapes.Ident | None, create=True, update=True, filter="text"),
         Attribute("dns_name", shapes.Text, create=True, update=True, filter="text"),
         Attribute("binding:host_id", shapes.Text | None, create=True, update=True, admin=True, filter="text"),
         Attribute("binding:profile", shapes.Profile | None, create=True, update=True, admin=True),

@@ -3,11 +3,15 @@
 from nacre.cloud.network.policies import POLICIES
 from nacre.panes.edge import Route, Service
 from nacre.panes.openstack.network import (
+    addresses,
     agents,
     floatingips,
     networks,
+    port_forwardings,
     ports,
+    qos,
     quotas,
+    rbac,
     routers,
     security_groups,
     subnetpools,
@@ -25,7 +29,11 @@ ROUTES: tuple[Route, ...] = (
     *ports.ROUTES,
     *routers.ROUTES,
     *floatingips.ROUTES,
+    *port_forwardings.ROUTES,
     *security_groups.ROUTES,
+    *addresses.ROUTES,
+    *qos.ROUTES,
+    *rbac.ROUTES,
     *tags.ROUTES,
     *quotas.ROUTES,
     *agents.ROUTES,

@@ -19,6 +19,7 @@ _RULE = (
     "port_range_max",
     "remote_ip_prefix",
     "remote_group_id",
+    "remote_address_group_id",
 )
 
 
@@ -27,7 +28,6 @@ def render_rule(call: Call, row: Row) -> Row:
     return {
         **standard_values(row),
         **{name: row[name] for name in _RULE},
-        "remote_address_group_id": None,
         "normalized_cidr": normalized,
     }
 
@@ -73,7 +73,7 @@ rule = Resource(
         Attribute("port_range_max", shapes.Integer | None, create=True, filter="integer"),
         Attribute("remote_ip_prefix", str | None, create=True, filter="text"),
         Attribute("remote_group_id", shapes.Ident | None, create=True, filter="text"),
-        Attribute("remote_address_group_id", None, create=True),
+        Attribute("remote_address_group_id", shapes.Ident | None, create=True, filter="text"),
     ),
     verbs=("list", "create", "show", "delete"),
 )

@@ -14,6 +14,10 @@ Segment = Annotated[int, Meta(ge=1, le=16_777_215)]
 IpVersion = Literal[4, 6]
 Mode = Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
 Direction = Literal["ingress", "egress"]
+RATE_MAX = 2**31 - 1
+Rate = Annotated[int, Meta(ge=1, le=RATE_MAX)]
+PortNumber = Annotated[int, Meta(ge=1, le=65_535)]
+ForwardedProtocol = Literal["tcp", "udp", "sctp"]
 Limit = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 
 

@@ -8,7 +8,7 @@ from nacre.panes.openstack.network import shapes
 from nacre.panes.openstack.network.crud import routes_of
 from nacre.panes.openstack.network.dialect import standard, standard_values
 
-_SHOWN = ("name", "prefixes", "ip_version", "default_quota", "shared", "is_default")
+_SHOWN = ("name", "prefixes", "ip_version", "default_quota", "shared", "is_default", "address_scope_id")
 _LENGTHS = ("min_prefixlen", "max_prefixlen", "default_prefixlen")
 
 
@@ -18,7 +18,6 @@ def render(call: Call, row: Row) -> Row:
         **standard_values(row),
         **{name: row[name] for name in _SHOWN},
         **{name: str(row[name]) for name in _LENGTHS},
-        "address_scope_id": None,
     }
 
 
@@ -37,6 +36,7 @@ subnetpool = Resource(
         Attribute("max_prefixlen", shapes.Natural, create=True, update=True, filter="integer"),
         Attribute("default_prefixlen", shapes.Natural, create=True, update=True, filter="integer"),
         Attribute("default_quota", shapes.Natural | None, create=True, update=True, filter="integer"),
+        Attribute("address_scope_id", shapes.Ident | None, create=True, update=True, filter="text"),
         Attribute("shared", bool, create=True, admin=True, filter="boolean"),
         Attribute("is_default", bool, create=True, update=True, admin=True, filter="boolean"),
         Attribute("ip_version", int, filter="integer"),

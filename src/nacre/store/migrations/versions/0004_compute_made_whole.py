@@ -27,6 +27,10 @@ def upgrade() -> None:
     with op.batch_alter_table('console_tokens', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_console_tokens_server_id'), ['server_id'], unique=False)
 
+    op.create_table('left_blobs',
+    sa.Column('digest', sa.String(length=80), nullable=False),
+    sa.PrimaryKeyConstraint('digest', name=op.f('pk_left_blobs'))
+    )
     op.create_table('shelved_images',
     sa.Column('server_id', sa.String(length=64), nullable=False),
     sa.Column('image_id', sa.Text(), nullable=False),
