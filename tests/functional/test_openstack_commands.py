@@ -26,7 +26,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     running.down()
 
 
-@pytest.mark.parametrize("service", ["identity", "image", "compute"])
+@pytest.mark.parametrize("service", ["identity", "image", "network", "compute"])
 def test_every_command_ends_as_it_should(processes: Processes, tmp_path: Path, service: str) -> None:
     (tmp_path / "image.tar").write_bytes(clients.IMAGE_BYTES)
     admin = {
