@@ -47,9 +47,9 @@ ACTORS = {
     "reader": Actor("d" * 32, "eye", "1" * 32, "demo", "reader", "eye-secret"),
 }
 PASSWORD_COST = 4
+"""scrypt as cheap as it gets: the tests are not about brute force."""
 SHUTDOWN_TIMEOUT_S = 5.0
 """How long what is being answered may take at the end."""
-"""scrypt as cheap as it gets: the tests are not about brute force."""
 
 
 class NoHosts:
