@@ -145,6 +145,21 @@ class PortForward(Struct, frozen=True, omit_defaults=True):
     """With an empty external address: the one address of the host that is meant, all of them when empty."""
 
 
+class MeterRule(Struct, frozen=True, omit_defaults=True):
+    """What crosses the gateway and is counted, or (excluded) is not. `remote` is the side beyond the gateway; prefixes, empty for any."""
+
+    direction: Literal["ingress", "egress"]
+    remote: str = ""
+    source: str = ""
+    destination: str = ""
+    excluded: bool = False
+
+
+class Meter(Struct, frozen=True):
+    id: str
+    rules: tuple[MeterRule, ...] = ()
+
+
 class Router(Struct, frozen=True, omit_defaults=True):
     """One namespace on the host that bears it: forwarding, SNAT behind the gateway's address, floating IPs by DNAT and SNAT."""
 
@@ -154,4 +169,5 @@ class Router(Struct, frozen=True, omit_defaults=True):
     routes: tuple[HostRoute, ...] = ()
     floating_ips: tuple[FloatingIp, ...] = ()
     forwards: tuple[PortForward, ...] = ()
+    meters: tuple[Meter, ...] = ()
     admin_state_up: bool = True
