@@ -136,13 +136,13 @@ def _add_actors(conn: sa.Connection) -> None:
         assignments.add(conn, internal(), grant)
 
 
-async def run_cloud(state: Path) -> RunningCloud:
+async def run_cloud(state: Path, **settings_too: Any) -> RunningCloud:
     """The application over a fresh store, bootstrapped, with the actors' users in it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     base_url = f"http://127.0.0.1:{port}"
-    settings = Settings(base_url, "cafe", state, password_cost=PASSWORD_COST)
+    settings = Settings(base_url, "cafe", state, password_cost=PASSWORD_COST, **settings_too)
     store = Store(f"sqlite:///{state}/nacre.sqlite")
     await schema.prepare(store)
     await store.write(_add_actors)

@@ -8,7 +8,7 @@ import pytest
 
 from nacre.cloud.discovery import names
 from nacre.store import Store
-from tests.faults.storm import make_network, sound
+from tests.faults.storm import make_network, settled, sound
 from tests.faults.test_simulated_kills import upload_image
 from tests.processes import Processes, wait_for
 from tests.support import Client
@@ -81,6 +81,37 @@ def test_a_server_is_found_while_it_lives(cloud: Processes, client: Client) -> N
     assert not store.read_now(names.lookup, project, "pg.service.consul", "A").found
     assert [node["Node"] for node in client("GET", "/v1/catalog/nodes").json] == ["nacre"]
     store.close()
+
+
+def test_servers_of_one_name_are_as_many_services_and_an_id_has_one_holder(client: Client) -> None:
+    network, image = make_network(client), upload_image(client)
+
+    def boot(name: str, **metadata: str) -> str:
+        server = {"name": name, "imageRef": image, "flavorRef": "42", "networks": [{"uuid": network}], "metadata": metadata}
+        return str(client("POST", "/compute/v2.1/servers", {"server": server}).json["server"]["id"])
+
+    def is_sound() -> None:
+        report = settled(client)
+        assert report["findings"] == [], report
+
+    twins = [boot("twin") for _ in range(6)]
+    wait_for(lambda: len(instances(client, "twin")) == 6, "all six to be registered")
+    first = boot("one", SERVICE_ID="chosen")
+    wait_for(lambda: len(instances(client, "one")) == 1, "the first to have its id")
+    host = instances(client, "one")[0]["Node"]["Node"]
+    # On the same host, so that they meet under one node.
+    zone = {"availability_zone": f"nova:{host}"}
+    server = {"name": "two", "imageRef": image, "flavorRef": "42", "networks": [{"uuid": network}], **zone}
+    server["metadata"] = {"SERVICE_ID": "chosen"}
+    second = client("POST", "/compute/v2.1/servers", {"server": server}).json["server"]["id"]
+    is_sound()
+    assert [len(instances(client, name)) for name in ("one", "two")] == [1, 0], "who has an id keeps it"
+    assert client("DELETE", f"/compute/v2.1/servers/{first}").status == 204
+    wait_for(lambda: instances(client, "two"), "the other one to have it now")
+    for ident in (*twins, second):
+        assert client("DELETE", f"/compute/v2.1/servers/{ident}").status == 204
+    wait_for(lambda: not instances(client, "twin") and not instances(client, "two"), "them to be found no more")
+    is_sound()
 
 
 class Worker(threading.Thread):

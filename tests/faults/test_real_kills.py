@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,19 +21,20 @@ KILLS = 44
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Processes]:
-    # Guests' own root walks through these folders.
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
-    cloud = Processes(tmp_path, simulate=0, cloud_id="fa17", external="198.18.71").up()
-    yield cloud
-    cloud.down()
-    print(cloud.logs())
-    asyncio.run(purge(load(tmp_path / "run/node.json")))
-    mounts = Path("/proc/self/mountinfo").read_text()
-    assert str(tmp_path / "node") not in mounts
-    assert not cgroups("nacre-fa17*")
-    assert not [name for name in _links() if "fa17" in name]
+def cloud() -> Iterator[Processes]:
+    # Guests' own root walks through these folders: not through pytest's, which every pytest that starts closes to others.
+    with tempfile.TemporaryDirectory(prefix="nacre-kills-", dir="/var/tmp") as folder:
+        state = Path(folder)
+        state.chmod(0o755)
+        cloud = Processes(state, simulate=0, cloud_id="fa17", external="198.18.71").up()
+        yield cloud
+        cloud.down()
+        print(cloud.logs())
+        asyncio.run(purge(load(state / "run/node.json")))
+        mounts = Path("/proc/self/mountinfo").read_text()
+        assert str(state / "node") not in mounts
+        assert not cgroups("nacre-fa17*")
+        assert not [name for name in _links() if "fa17" in name]
 
 
 def _links() -> list[str]:

@@ -60,12 +60,15 @@ class Containers:
         return found
 
     def host(self, name: str) -> str:
-        """Where it is, as Nova has it."""
-        ident = self.inspect(name)["Id"]
-        servers = self.client("GET", f"/compute/v2.1/servers/detail?name=^{name}$").json["servers"]
-        (server,) = (each for each in servers if ident.startswith(each["id"].replace("-", "")))
-        assert self.inspect(name)["Node"]["Name"] == server[HOSTNAME]
-        return str(server[HOSTNAME])
+        """Where it is: both panes say the same, but for one that moves between the two questions."""
+
+        def look() -> str | None:
+            seen = self.inspect(name)
+            servers = self.client("GET", f"/compute/v2.1/servers/detail?name=^{name}$").json["servers"]
+            (server,) = (each for each in servers if seen["Id"].startswith(each["id"].replace("-", "")))
+            return str(server[HOSTNAME]) if seen["Node"]["Name"] == server[HOSTNAME] else None
+
+        return str(wait_for(look, f"both panes to say where {name} is"))
 
     def nodes(self) -> dict[str, dict[str, str]]:
         """The table of `docker info`."""

@@ -3,19 +3,20 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import Client, RunningCloud, run_cloud
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
-    """A fresh cloud for a module's tests, served on a free port of loopback."""
-    state: Path = tmp_path_factory.mktemp("cloud")
+@contextmanager
+def serving(state: Path, **settings: Any) -> Iterator[RunningCloud]:
+    """A fresh cloud, served on a free port of loopback by a thread of its own. `settings` are those of the cloud that differ."""
     loop = asyncio.new_event_loop()
-    running = loop.run_until_complete(run_cloud(state))
+    running = loop.run_until_complete(run_cloud(state, **settings))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     yield running
@@ -23,6 +24,13 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
+    """A fresh cloud for a module's tests."""
+    with serving(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -52,6 +52,8 @@ def test_what_is_refused(admin: Client, member: Client, other: Client) -> None:
         assert next(iter(quota_set)) in refused.json["badRequest"]["message"]
     assert admin("PUT", path, {"quota_set": {"fixed_ips": 3}}, at(36)).status == 400
     assert admin("PUT", path, {"quotas": {}}).status == 400
-    assert admin("PUT", f"{path}?user_id=u", {"quota_set": {"cores": 1}}).status == 400
+    assert admin("PUT", f"{path}?user_id=u", {"quota_set": {"cores": 10**6}}).status == 400
+    assert admin("PUT", f"{path}?user_id=u", {"quota_set": {"cores": -1}}).status == 400
+    assert member("PUT", f"{path}?user_id=u", {"quota_set": {"cores": 1}}).status == 403
     assert member("PUT", path, {"quota_set": {"cores": 1}}).status == 403
     assert other("GET", path).status == 403

@@ -112,7 +112,7 @@ def test_power_pause_and_reboot(site: Site) -> None:
         site.reach(ident, status)
     assert site.act(ident, "reboot", {"type": "gently"}).status == 400
     assert site.act(ident, "os-stop", {"now": True}).status == 400
-    assert site.act(ident, "evacuate", {}).json["badRequest"]["message"] == "There is no such action: evacuate"
+    assert site.act(ident, "levitate", {}).json["badRequest"]["message"] == "There is no such action: levitate"
     done = site.member("GET", f"{BASE}/servers/{ident}/os-instance-actions").json["instanceActions"]
     assert [action["action"] for action in reversed(done)] == [
         "create",
@@ -393,7 +393,8 @@ BAD = [
     ("user_data", base64.b64encode(b"x" * 65_535).decode()),
     ("security_groups", [{"name": "no-such-group"}]),
     ("security_groups", ["default"]),
-    ("personality", [{"path": "/etc/motd", "contents": ""}]),
+    ("personality", [{"path": "/../motd", "contents": ""}]),
+    ("personality", [{"path": "/motd", "contents": "not base64"}]),
     ("block_device_mapping", [{"volume_id": NOBODY}]),
     ("block_device_mapping_v2", [{"source_type": "volume", "uuid": NOBODY, "boot_index": 0}]),
     ("OS-DCF:diskConfig", "SOMETIMES"),

@@ -10,7 +10,7 @@ def test_the_version_documents_need_no_token(member: Client) -> None:
     for path in ("/compute", "/compute/"):
         old, version = nobody("GET", path).json["versions"]
         assert (old["id"], old["version"]) == ("v2.0", "")
-        assert (version["id"], version["min_version"], version["version"]) == ("v2.1", "2.1", "2.100")
+        assert (version["id"], version["min_version"], version["version"]) == ("v2.1", "2.1", "2.104")
     for path in ("/compute/v2.1", "/compute/v2.1/"):
         document = nobody("GET", path).json["version"]
         assert document["links"][0]["href"].endswith("/compute/v2.1/")
@@ -19,10 +19,10 @@ def test_the_version_documents_need_no_token(member: Client) -> None:
 def test_a_version_is_asked_for_answered_and_refused(member: Client) -> None:
     path = "/compute/v2.1/flavors"
     assert member("GET", path).headers[HEADER] == "compute 2.1"
-    assert member("GET", path, None, {HEADER: "compute latest"}).headers[HEADER] == "compute 2.100"
+    assert member("GET", path, None, {HEADER: "compute latest"}).headers[HEADER] == "compute 2.104"
     old = member("GET", path, None, {"X-OpenStack-Nova-API-Version": "2.11"})
     assert old.headers["X-OpenStack-Nova-API-Version"] == "2.11"
-    assert member("GET", path, None, {HEADER: "compute 2.101"}).status == 406
+    assert member("GET", path, None, {HEADER: "compute 2.105"}).status == 406
     assert member("GET", path, None, {HEADER: "compute two"}).status == 400
     assert member("GET", path, None, {HEADER: "volume 3.1"}).headers[HEADER] == "compute 2.1"
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import http.client
+import re
 import socket
 import tempfile
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import consul
 import pytest
@@ -274,11 +277,70 @@ def test_a_service_with_a_ttl_check(mine: consul.Consul) -> None:
 
 def test_what_is_not_served_is_refused_and_not_forgotten(cloud: RunningCloud) -> None:
     member = cloud.client("member")
-    for path in ("/v1/health/service/web", "/v1/catalog/nodes", "/v1/agent/services", "/v1/health/state/any"):
+    for path in ("/v1/kv/a", "/v1/session/list", "/v1/event/list"):
         filtered = member("GET", f"{path}?filter=Name%20==%20x")
         assert (filtered.status, filtered.body[:44]) == (400, b"Failed to create boolean expression evaluato")
+    for path in ("/v1/health/service/web", "/v1/catalog/nodes", "/v1/agent/services", "/v1/health/state/any"):
+        assert member("GET", f"{path}?filter=Nme%20==%20x").body.endswith(b'Selector "Nme" is not valid')
         for name in ("near", "ns", "peer"):
             assert member("GET", f"{path}?{name}=a").status == 400
+
+
+def test_lists_are_filtered_by_expressions(cloud: RunningCloud, mine: consul.Consul) -> None:
+    member = cloud.client("member")
+    assert mine.agent.service.register("api", "api-1", tags=["v1", "blue"], port=80, meta={"env": "qa", "a b": "c"})
+    assert mine.agent.service.register("api", "api-2", tags=["v2"], port=81, meta={"env": "prod"}, check=consul.Check.ttl("60s"))
+
+    def found(path: str, expression: str) -> Any:
+        answer = member("GET", f"/v1/{path}?filter={urllib.parse.quote(expression)}")
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    both, one, two = {"api-1", "api-2"}, {"api-1"}, {"api-2"}
+    for expression, expected in (
+        ('Meta.env == "qa"', one),
+        ("Meta.env != qa", two),
+        ('Meta["a b"] == `c`', one),
+        ('Meta.nothing != "x"', both),
+        ("Meta.nothing is empty and Tags is not empty", both),
+        ("blue in Tags", one),
+        ('"blue" not in Tags and Service == api', two),
+        ('Tags contains "v2"', two),
+        ("a in Service and not (Port == 81)", one),
+        ("Service matches `^a.i$` and Port != 80 or Meta.env == qa", both),
+        ("Service not matches `^a`", set()),
+        ("not not EnableTagOverride == false and Weights.Passing == 1", both),
+    ):
+        assert set(found("agent/services", expression)) == expected, expression
+        assert {each["Service"]["ID"] for each in found("health/service/api", _below("Service.", expression))} == expected
+        assert set(found("catalog/node/nacre", expression)["Services"]) == expected
+    assert [each["ServiceID"] for each in found("catalog/service/api", 'ServiceMeta.env == "prod"')] == ["api-2"]
+    assert found("catalog/services", "v1 in ServiceTags") == {"api": ["v1", "blue"]}
+    assert [each["CheckID"] for each in found("health/checks/api", 'Status == "critical"')] == ["service:api-2"]
+    assert [each["CheckID"] for each in found("health/state/any", "ServiceName != ``")] == ["service:api-2"]
+    assert list(found("agent/checks", "ServiceID == `api-2`")) == ["service:api-2"]
+    assert [each["Node"] for each in found("catalog/nodes", "Node == nacre")] == ["nacre"]
+    assert found("agent/members", "Name == nobody") == []
+    for wrong in (
+        "Meta.env ==",
+        "Service = api",
+        "(Service == api",
+        "Port == x",
+        "Service matches `(`",
+        "Tags == v1",
+        '"a',
+        "a" * 5000,
+    ):
+        refused = member("GET", f"/v1/agent/services?filter={urllib.parse.quote(wrong)}")
+        assert (refused.status, refused.body[:44]) == (400, b"Failed to create boolean expression evaluato"), wrong
+    assert member("GET", f"/v1/agent/services?filter={'(' * 4000}").status == 400
+    stranger = cloud.client("other")
+    assert stranger("GET", "/v1/agent/services?filter=Service%20==%20api").json == {}
+
+
+def _below(prefix: str, expression: str) -> str:
+    """The expression about a field of an entry's."""
+    return re.sub(r"\b(Meta|Tags|Service|Port|EnableTagOverride|Weights)\b", lambda found: prefix + found[0], expression)
 
 
 def test_a_script_is_refused(mine: consul.Consul) -> None:

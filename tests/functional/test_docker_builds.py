@@ -1,18 +1,23 @@
 """docker build without containers: what a Dockerfile's words, files and stages become."""
 
 import bz2
+import contextlib
 import gzip
+import http.server
 import io
 import json
 import lzma
 import tarfile
+import threading
+import urllib.parse
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests import images
 from tests.functional.test_docker_images import blobs, leftovers, lines, load, names
-from tests.support import Answer, Client, RunningCloud
+from tests.support import ACTORS, Answer, Client, RunningCloud
 
 BASE = images.layer(
     {
@@ -164,7 +169,12 @@ def test_links_in_an_image_lead_nowhere_but_into_it(member: Client, base: str) -
             "file not found in build context or excluded by .dockerignore: stat none: file does not exist",
         ),
         ("FROM base:1\nCOPY x Dockerfile /y\n", "the destination must be a directory and end with a /"),
-        ("FROM base:1\nADD https://example.com/x /\n", "ADD of https://example.com/x is not available"),
+        ("FROM base:1\nADD git://example.com/x /\n", "ADD of git://example.com/x is not available"),
+        ("FROM base:1\nADD http://127.0.0.1:1/x /\n", "policy doesn't allow docker:private_urls"),
+        ("FROM base:1\nADD http://[::ffff:169.254.169.254]/x /\n", "policy doesn't allow docker:private_urls"),
+        ("FROM base:1\nADD http://localhost:1/x /\n", "policy doesn't allow docker:private_urls"),
+        ("FROM base:1\nADD http://127.0.0.1:1/ /there/\n", "cannot determine filename for source http://127.0.0.1:1/"),
+        ("FROM base:1\nRUN <<EOF\n#!/bin/busybox ash\nEOF\n", "RUN of a here-document with an interpreter of its own"),
         ("FROM base:1\nCOPY --chown=nobody x /\n", "no such user: nobody"),
         ("FROM base:1\nCOPY x /srv/old/\n", "cannot copy to non-directory: /srv/old"),
         ("FROM base:1\nCOPY x /a/.wh.b\n", ".wh."),
@@ -184,7 +194,8 @@ def test_what_fails_is_told_in_the_stream(cloud: RunningCloud, member: Client, b
     [
         ("FORM x\n", "", "dockerfile parse error line 1: unknown instruction: FORM"),
         ("FROM x\nRUN --mount=type=cache true\n", "", "BuildKit"),
-        ("FROM x\nRUN cat <<EOF\nhello\nEOF\n", "", "here-document"),
+        ("FROM x\nRUN cat <<EOF\nhello\nEOF2\n", "", "dockerfile parse error line 2: unterminated heredoc: EOF"),
+        ("FROM x\nONBUILD RUN cat <<EOF\nhello\nEOF\n", "", "a trigger cannot have a here-document"),
         ("", "", "cannot be empty"),
         ("COPY a b\n", "", "no build stage in current context"),
         ("FROM x\n", "dockerfile=other", "Cannot locate specified Dockerfile: other"),
@@ -217,3 +228,108 @@ def test_the_steps_of_a_build_go_with_its_last_name(cloud: RunningCloud, member:
     removed = member("DELETE", "/docker/images/brief").json
     assert len([line for line in removed if "Deleted" in line]) == 2
     assert blobs(cloud) == before
+
+
+DOCUMENTS = r"""FROM base:1
+ARG who=me
+COPY --chown=app <<motd <<-'plain' x /etc/
+# no comment, for $who and ${who:-x}, \$who "quoted"
+
+motd
+	it's $who
+		twice
+	plain
+COPY <<EOF /one/file
+a \ b
+EOF
+ENV after=1
+"""
+
+
+def test_here_documents_become_files(member: Client, base: str) -> None:
+    output = build(member, DOCUMENTS, "", {"x": "y"})
+    found = contents_of(member, built(output))
+    assert found["etc/motd"] == b'# no comment, for me and me, $who "quoted"\n\n'
+    assert found["etc/plain"] == b"it's $who\ntwice\n"
+    assert (found["etc/x"], found["one/file"]) == (b"y", b"a \\ b\n")
+    shown = files_of(member, built(output))
+    assert (shown["etc/motd"].uid, shown["etc/motd"].mode) == (1000, 0o644)
+    again = build(member, DOCUMENTS, "", {"x": "y"})
+    assert said(again).count("Using cache") == 4
+    other = build(member, DOCUMENTS, f"buildargs={urllib.parse.quote(json.dumps({'who': 'you'}))}", {"x": "y"})
+    assert contents_of(member, built(other))["etc/motd"].startswith(b"# no comment, for you")
+
+
+def contents_of(client: Client, image: str) -> dict[str, bytes]:
+    """The files of the image's layers, the upper ones first."""
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(client("GET", f"/docker/images/{image}/get").body)) as archive:
+        (entry,) = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]
+        for layer in reversed(entry["Layers"]):
+            with tarfile.open(fileobj=archive.extractfile(layer)) as tar:
+                for info in tar:
+                    if info.isreg():
+                        found.setdefault(info.name, tar.extractfile(info).read())  # type: ignore[union-attr]
+    return found
+
+
+class Files(http.server.BaseHTTPRequestHandler):
+    """A small server of files: some are there, some lead elsewhere, one has no end."""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", urllib.parse.unquote(path.removeprefix("/to/")))
+            self.end_headers()
+            return
+        self.send_response(404 if path == "/none" else 200)
+        self.send_header("Last-Modified", "Thu, 01 Jan 2015 00:00:00 GMT")
+        self.end_headers()
+        if path == "/endless":
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(1 << 16))
+        self.wfile.write(f"this is {path}".encode())
+
+    def log_message(self, *arguments: Any) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{made.server_address[1]}"
+    made.shutdown()
+    made.server_close()
+
+
+def test_add_fetches_what_an_administrator_lets_it(
+    cloud: RunningCloud, member: Client, admin: Client, base: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dockerfile = f"FROM base:1\nADD {server}/some/file.tar?x=1 /got/\nADD {server}/to/{server}/other x /srv/two/\n"
+    refused = build(member, dockerfile, "", {"x": "y"})
+    assert "is at 127.0.0.1, which is no public address" in refused[-1]["error"]
+    grant = f"/nacre/v1/projects/{ACTORS['member'].project_id}/docker-grants/docker:private_urls"
+    assert admin("PUT", grant).status == 200
+    try:
+        output = build(member, dockerfile, "", {"x": "y"})
+        found, shown = contents_of(member, built(output)), files_of(member, built(output))
+        assert found["got/file.tar"] == b"this is /some/file.tar"
+        assert (shown["got/file.tar"].mode, shown["got/file.tar"].uid) == (0o600, 0)
+        assert int(shown["got/file.tar"].mtime) == 1420070400
+        assert (found["srv/two/other"], found["srv/two/x"]) == (b"this is /other", b"y")
+        assert said(build(member, dockerfile, "", {"x": "y"})).count("Using cache") == 2
+        monkeypatch.setattr("nacre.panes.docker.downloads.BYTES_MAX", 1 << 20)
+        for path, message in (
+            ("none", "with status 404 Not Found"),
+            ("endless", "is larger than 1048576 bytes"),
+            ("to/file%3A%2F%2F%2Fetc%2Fpasswd", "unsupported protocol scheme 'file'"),
+            ("to/" + "/to/" * 20, "stopped after 10 redirects"),
+        ):
+            output = build(member, f"FROM base:1\nADD {server}/{path} /x\n")
+            assert message in output[-1]["error"], path
+        assert leftovers(cloud) == []
+    finally:
+        assert admin("DELETE", grant).status == 200
+    assert "no public address" in build(member, dockerfile, "nocache=1", {"x": "y"})[-1]["error"]

@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from nacre.cloud.hosts import operations as hosts
+from nacre.cloud.image import audit
+from nacre.cloud.image.tables import image_layers
 from nacre.protocol.messages import Capacity, Hello
 from nacre.protocol.streams import Channel, Started
 from tests import images
@@ -249,3 +252,38 @@ def test_commit_puts_what_changed_on_top_of_the_image(cloud: RunningCloud, membe
     assert used.status == 409
     assert "is using its referenced image" in used.json["message"]
     assert member("POST", "/docker/commit?container=nobody").json == {"message": "No such container: nobody"}
+
+
+def test_the_audit_finds_bytes_without_a_row_and_rows_without_their_bytes(cloud: RunningCloud, member: Client, app: str) -> None:
+    def findings() -> dict[str, str]:
+        return {ident: problem for kind, ident, problem in call(cloud, audit.findings(cloud.cloud))}
+
+    assert findings() == {}
+    store = cloud.cloud.blobs
+
+    async def plant() -> str:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"nobody's"
+
+        blob = await store.write(chunks(), 100)
+        return blob.digest
+
+    stray = call(cloud, plant())
+    assert findings() == {}, "what is on its way into a row is none"
+    store.release(stray)
+    assert findings() == {stray: "8 bytes that no row names"}
+    store.delete(stray)
+
+    member("POST", "/docker/images/app:1/tag?repo=other&tag=1")
+    layer = cloud.cloud.store.read_now(lambda conn: conn.execute(sa.select(image_layers.c.digest)).scalars().all())[0]
+    path = store.path(layer)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    (said,) = findings().values()
+    assert said.startswith(f"is {len(data) - 1} bytes long, and "), said
+    assert said.endswith(f" says {len(data)}")
+    path.unlink()
+    (said,) = findings().values()
+    assert said.endswith(" names it, and it is not there")
+    path.write_bytes(data)
+    assert findings() == {}

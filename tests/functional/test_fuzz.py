@@ -239,6 +239,20 @@ class Fuzzer:
             "resource_class": ["VCPU"],
         }
         self.things |= {"class_name": ["default"], "network_label": ["fuzz"], "alias": ["router"], "agent_id": [HOST]}
+        namespace = bodies.NAMESPACE | {
+            "tags": [{"name": "t"}],
+            "objects": [{"name": "o"}],
+            "properties": {"p": bodies.DEFINITION},
+        }
+        status, _, answer = self.send("POST", bodies.METADEFS, self.headers("admin"), values.dumps(namespace))
+        assert status == 201, answer
+        self.things |= {
+            "namespace": ["fuzz"],
+            "object_name": ["o"],
+            "property_name": ["p"],
+            "tag_name": ["t"],
+            "store": ["nacre"],
+        }
         self.things["resource_id"] = [
             self.things[name][0] for name in ("network_id", "subnet_id", "port_id", "router_id", "floatingip_id", "subnetpool_id")
         ]

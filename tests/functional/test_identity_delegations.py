@@ -92,5 +92,55 @@ def test_an_application_credential_from_create_to_delete(member: Client, other: 
     assert [each["name"] for each in member("GET", f"{path}?name=ci").json["application_credentials"]] == ["ci"]
     assert member("DELETE", f"{path}/{made['id']}").status == 204
     assert acting("GET", path).status == 401
-    rules = {"application_credential": {"name": "r", "access_rules": [{"path": "/x", "method": "GET", "service": "compute"}]}}
-    assert member("POST", path, rules).status == 400
+
+
+def test_access_rules_hold_requests_to_what_they_name(admin: Client, member: Client, other: Client) -> None:
+    own = f"{V3}/users/{ACTORS['member'].user_id}"
+    rules = [
+        {"service": "compute", "method": "GET", "path": "/v2.1/servers/*/ips"},
+        {"service": "image", "method": "GET", "path": "/v2/images/**"},
+        {"service": "network", "method": "GET", "path": "/network/v2.0/networks"},
+    ]
+    body = {"application_credential": {"name": "narrow", "access_rules": rules}}
+    made = member("POST", f"{own}/application_credentials", body).json["application_credential"]
+    shown = [{name: rule[name] for name in ("service", "method", "path")} for rule in made["access_rules"]]
+    assert sorted(shown, key=str) == sorted(rules, key=str)
+    proof = {"methods": ["application_credential"], "application_credential": {"id": made["id"], "secret": made["secret"]}}
+    acting = scoped(member, proof)
+    nothing = "11111111-1111-4111-8111-111111111111"
+    allowed = (f"/compute/v2.1/servers/{nothing}/ips", f"/image/v2/images/{nothing}", f"/image/v2/images/{nothing}/file")
+    assert [acting("GET", path).status for path in allowed] == [404, 404, 404]
+    assert acting("GET", "/network/v2.0/networks").status == 200
+    refused = (
+        ("GET", "/compute/v2.1/servers"),
+        ("GET", f"/compute/v2.1/servers/{nothing}/metadata"),
+        ("DELETE", f"/image/v2/images/{nothing}"),
+        ("GET", "/image/v2/images"),
+        ("GET", "/network/v2.0/ports"),
+        ("GET", f"{V3}/auth/projects"),
+    )
+    assert {acting(method, path).status for method, path in refused} == {401}
+    subject = {"X-Subject-Token": acting.token}
+    assert admin("GET", f"{V3}/auth/tokens", headers=subject).status == 404, "who does not know of rules would not hold to them"
+    knowing = admin("GET", f"{V3}/auth/tokens", headers={**subject, "OpenStack-Identity-Access-Rules": "1.0"})
+    assert len(knowing.json["token"]["application_credential"]["access_rules"]) == 3
+    rule_id = made["access_rules"][0]["id"]
+    assert len(member("GET", f"{own}/access_rules").json["access_rules"]) == 3
+    assert other("GET", f"{own}/access_rules").status == 403
+    assert other("GET", f"{V3}/users/{ACTORS['other'].user_id}/access_rules/{rule_id}").status == 404
+    assert member("DELETE", f"{own}/access_rules/{rule_id}").status == 403, "a credential names it"
+    again = {"application_credential": {"name": "again", "access_rules": [{"id": rule_id}]}}
+    second = member("POST", f"{own}/application_credentials", again).json["application_credential"]
+    assert [rule["id"] for rule in second["access_rules"]] == [rule_id]
+    for ident in (made["id"], second["id"]):
+        assert member("DELETE", f"{own}/application_credentials/{ident}").status == 204
+    assert member("DELETE", f"{own}/access_rules/{rule_id}").status == 204
+    assert member("GET", f"{own}/access_rules/{rule_id}").status == 404
+    for wrong in (
+        [{"service": "compute", "method": "GET"}],
+        [{"service": "x", "method": "get", "path": "/"}],
+        [{"id": "no"}],
+        "x",
+    ):
+        bad = {"application_credential": {"name": "bad", "access_rules": wrong}}
+        assert member("POST", f"{own}/application_credentials", bad).status in (400, 404), wrong

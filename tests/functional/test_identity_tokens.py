@@ -186,7 +186,7 @@ def test_what_authentication_refuses(cloud: RunningCloud) -> None:
         ({"methods": ["password"], "password": {"user": {"password": "x"}}}, 400, "user"),
         ({"methods": ["password"], "password": {"user": {"id": 7, "password": "x"}}}, 400, "id"),
         ({"methods": ["oracle"]}, 401, ""),
-        (by_token("nonsense"), 401, ""),
+        (by_token("nonsense"), 404, "token"),
     ):
         answer = log_in(url, identity)
         assert answer.status == status, identity

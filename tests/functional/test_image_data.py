@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nacre.cloud.image import imports
 from tests.functional.test_image_images import BYTES, make
 from tests.support import Client, RunningCloud
 
@@ -180,7 +181,7 @@ def test_formats_are_fixed_once_there_is_data(member: Client) -> None:
 
 
 def test_stage_and_import(member: Client) -> None:
-    assert member("GET", "/image/v2/info/import").json["import-methods"]["value"] == ["glance-direct"]
+    assert member("GET", "/image/v2/info/import").json["import-methods"]["value"] == [*imports.METHODS]
     image = make(member, "staged")["id"]
     path = f"/image/v2/images/{image}"
     method = {"method": {"name": "glance-direct"}}
@@ -192,6 +193,8 @@ def test_stage_and_import(member: Client) -> None:
     assert member("POST", f"{path}/import", method).status == 202
     until(lambda: status_of(member, image) == "active")
     assert member("GET", f"{path}/file").body == b"from the stage"
+    (task,) = member("GET", f"{path}/tasks").json["tasks"]
+    assert (task["status"], task["result"]) == ("success", {"image_id": image})
 
 
 def test_a_qcow2_that_names_another_file_is_refused(member: Client, cloud: RunningCloud) -> None:

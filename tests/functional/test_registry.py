@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import http.server
 import json
 import shutil
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from nacre.cloud.image import audit
 from nacre.cloud.registry import uploads
 from tests import images
-from tests.processes import wait_for
+from tests.processes import WAIT_S, wait_for
 from tests.support import ACTORS, Answer, Client, RunningCloud
 
 BASE, TOP = images.layer({"etc/base": "base"}), images.layer({"etc/top": "top"})
@@ -291,33 +293,87 @@ def test_the_docker_cli_through_the_pane_to_a_registry_and_back(cloud: RunningCl
     assert "No such image: missing:latest" in docker("rmi", "missing", fails=True)
 
 
+class Faulty:
+    """A registry that gives half of each layer; then it breaks off, or sends nothing more until it `goes_on`. Its manifest is in order."""
+
+    def __init__(self, *, waits: bool) -> None:
+        manifest, faulty = images.manifest(CONFIG, BASE, TOP), self
+        self.goes_on = threading.Event()
+        self.asked = threading.Event()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = b"{}"
+                if "/manifests/" in self.path:
+                    body = manifest
+                for blob in (CONFIG, BASE, TOP):
+                    if images.digest(blob) in self.path:
+                        body = blob
+                self.send_response(200)
+                self.send_header("Content-Type", MANIFEST["Content-Type"])
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                half = len(body) // 2 if body in (BASE, TOP) else len(body)
+                self.wfile.write(body[:half])
+                faulty.asked.set() if half < len(body) else None
+                if waits and half < len(body):
+                    faulty.goes_on.wait(WAIT_S)
+                    with contextlib.suppress(OSError):
+                        self.wfile.write(body[half:])
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.place = f"127.0.0.1:{self.server.server_address[1]}"
+
+    def __enter__(self) -> "Faulty":
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.goes_on.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
 @pytest.fixture
 def truncating() -> Iterator[str]:
-    """A registry whose blobs end too soon. Its manifest is in order."""
-    manifest = images.manifest(CONFIG, BASE, TOP)
+    with Faulty(waits=False) as registry:
+        yield registry.place
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = b"{}"
-            if "/manifests/" in self.path:
-                body = manifest
-            for blob in (CONFIG, BASE, TOP):
-                if images.digest(blob) in self.path:
-                    body = blob
-            self.send_response(200)
-            self.send_header("Content-Type", MANIFEST["Content-Type"])
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body[: len(body) // 2] if body in (BASE, TOP) else body)
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
+def helpers(cloud: RunningCloud) -> list[str]:
+    """The processes that bring something into this cloud's spool."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found += [line] if line.startswith(f"{shutil.which('skopeo')} ") and str(cloud.cloud.settings.state) in line else []
+    return found
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+
+@pytest.mark.skipif(shutil.which("docker") is None or shutil.which("skopeo") is None, reason="docker or skopeo is not installed")
+def test_a_client_killed_in_the_middle_of_a_pull_leaves_nothing(cloud: RunningCloud, member: Client, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"HttpHeaders": {"X-Auth-Token": cloud.tokens["member"]}}))
+    where = cloud.base_url.removeprefix("http://")
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "DOCKER_HOST": f"tcp://{where}/docker", "DOCKER_CONFIG": str(tmp_path)}
+    spool, before = cloud.cloud.settings.state / "spool", set(cloud.cloud.blobs.digests())
+    with Faulty(waits=True) as registry:
+        client = subprocess.Popen(["docker", "pull", f"{registry.place}/x:1"], env=environment, stdout=subprocess.DEVNULL)
+        try:
+            assert registry.asked.wait(WAIT_S)
+            wait_for(lambda: helpers(cloud) and list(spool.iterdir()), "the pull to be under way")
+        finally:
+            client.kill()
+            client.wait()
+        wait_for(lambda: not helpers(cloud), "the transfer to be given up, while the registry still holds it")
+        wait_for(lambda: not list(spool.iterdir()), "what had come to be gone")
+        assert set(cloud.cloud.blobs.digests()) == before
+        assert call(cloud, audit.findings(cloud.cloud)) == []
+        registry.goes_on.set()
+        answer = member("POST", f"/docker/images/create?fromImage={registry.place}/x&tag=1")
+        assert b"Downloaded newer image" in answer.body, "nothing stands in the way of the next one"
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")

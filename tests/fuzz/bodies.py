@@ -5,6 +5,9 @@
 
 from typing import Any
 
+from tests.fuzz import discovery, stacks
+from tests.fuzz.actions import ACTIONS
+
 V3, V21, V2, NET = "/identity/v3", "/compute/v2.1", "/image/v2", "/network/v2.0"
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f x"
 CSR = (
@@ -77,6 +80,13 @@ THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
         f"{V3}/credentials",
         "credential",
         {"type": "cert", "blob": "fuzz", "user_id": "{user_id}", "project_id": "{project_id}"},
+    ),
+    (
+        "endpoint_group_id",
+        "admin",
+        f"{V3}/OS-EP-FILTER/endpoint_groups",
+        "endpoint_group",
+        {"name": "fuzz", "description": "d", "filters": {"service_id": "{service_id}", "interface": "public", "enabled": True}},
     ),
     ("policy_id", "admin", f"{V3}/policies", "policy", {"type": "application/json", "blob": "fuzz"}),
     (
@@ -225,22 +235,18 @@ THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
 )
 """Path parameter, who makes it, where, under which key (none: the body itself), and the body."""
 
-ACTIONS: tuple[Any, ...] = (
-    {"os-start": None},
-    {"os-stop": None},
-    {"reboot": {"type": "HARD"}},
-    {"pause": None},
-    {"unpause": None},
-    {"lock": {"locked_reason": "x"}},
-    {"unlock": None},
-    {"forceDelete": None},
-    {"os-getConsoleOutput": {"length": 10}},
-    {"addFixedIp": {"networkId": "{network_id}"}},
-    {"removeFixedIp": {"address": "10.77.0.50"}},
-    {"addSecurityGroup": {"name": "default"}},
-    {"removeSecurityGroup": {"name": "default"}},
-    {"resize": {"flavorRef": "{flavor_id}"}},
-)
+REGISTERED = {"service_id": "{service_id}", "region_id": "{region_id}", "resource_name": "fuzz", "default_limit": 3}
+LIMIT = {
+    "service_id": "{service_id}",
+    "region_id": "{region_id}",
+    "project_id": "{project_id}",
+    "resource_name": "fuzz",
+    "resource_limit": 3,
+}
+METADEFS = f"{V2}/metadefs/namespaces"
+NAMESPACE = {"namespace": "fuzz", "display_name": "Fuzz", "description": "d", "visibility": "public", "protected": False}
+DEFINITION = {"name": "p", "title": "P", "type": "integer", "minimum": 1, "maximum": 9, "operators": ["<in>"], "readonly": False}
+RULES = [{"service": "compute", "method": "GET", "path": "/v2.1/servers/*"}]
 
 GROUP_RULE = {"parent_group_id": "{security_group_id}", "ip_protocol": "tcp", "from_port": 1, "to_port": 2, "cidr": "::/0"}
 ROUTE = {"routes": [{"destination": "198.51.100.0/24", "nexthop": "10.77.0.9"}]}
@@ -256,6 +262,7 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
         {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"project": {"id": "{project_id}"}}}},
         {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"system": {"all": True}}}},
         {"auth": {"identity": {"methods": ["token"], "token": {"id": "x"}}, "scope": {"domain": {"name": "Default"}}}},
+        {"auth": {"identity": {"methods": ["totp"], "totp": {"user": {"id": "{user_id}", "passcode": "123456"}}}}},
         {
             "auth": {
                 "identity": {"methods": ["password"], "password": PASSWORD},
@@ -274,13 +281,70 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ("PUT", f"{V3}/regions/{{region_id}}"): ({"region": {"description": "fuzz"}},),
     ("PUT", f"{V3}/projects/{{project_id}}/tags"): ({"tags": ["a", "b"]},),
     ("POST", f"{V3}/users/{{user_id}}/password"): ({"user": {"password": "new", "original_password": "secret-of-the-fuzz"}},),
-    ("POST", f"{V3}/users/{{user_id}}/application_credentials"): ({"application_credential": {"name": "f", "secret": "s"}},),
+    ("POST", f"{V3}/users/{{user_id}}/application_credentials"): (
+        {"application_credential": {"name": "f", "secret": "s"}},
+        {"application_credential": {"name": "g", "access_rules": RULES}},
+    ),
+    ("POST", f"{V3}/users/{{user_id}}/credentials/OS-EC2"): ({"tenant_id": "{project_id}"},),
+    ("POST", f"{V3}/registered_limits"): ({"registered_limits": [REGISTERED]},),
+    ("PATCH", f"{V3}/registered_limits/{{registered_limit_id}}"): ({"registered_limit": REGISTERED},),
+    ("POST", f"{V3}/limits"): ({"limits": [LIMIT]},),
+    ("PATCH", f"{V3}/limits/{{limit_id}}"): ({"limit": {"resource_limit": 4, "description": "d"}},),
     ("PATCH", f"{V2}/images/{{image_id}}"): (
         [{"op": "replace", "path": "/name", "value": "fuzz"}],
         [{"op": "add", "path": "/os_distro", "value": "x"}, {"op": "remove", "path": "/os_distro"}],
         [{"op": "replace", "path": "/visibility", "value": "public"}],
     ),
-    ("POST", f"{V2}/images/{{image_id}}/import"): ({"method": {"name": "glance-direct"}},),
+    ("POST", f"{V2}/images/{{image_id}}/import"): (
+        {"method": {"name": "glance-direct"}, "stores": ["nacre"]},
+        {"method": {"name": "copy-image"}, "all_stores": True, "all_stores_must_succeed": False},
+        {"method": {"name": "web-download", "uri": "http://127.0.0.1/never-asked"}},
+        {
+            "method": {
+                "name": "glance-download",
+                "glance_image_id": "{image_id}",
+                "glance_region": "RegionOne",
+                "glance_service_interface": "public",
+            }
+        },
+    ),
+    ("POST", f"{V2}/images/{{image_id}}/locations"): (
+        {"url": "http://127.0.0.1/never-asked", "validation_data": {"os_hash_algo": "sha256", "os_hash_value": "0" * 64}},
+    ),
+    ("POST", f"{V2}/tasks"): (
+        {
+            "type": "import",
+            "input": {
+                "import_from": "http://127.0.0.1/never-asked",
+                "import_from_format": "raw",
+                "image_properties": {"name": "fuzz", "disk_format": "raw", "container_format": "bare"},
+            },
+        },
+    ),
+    ("POST", METADEFS): (
+        {
+            **NAMESPACE,
+            "namespace": "fuzz-whole",
+            "properties": {"p": {"title": "P", "type": "string", "enum": ["a"], "default": "a"}},
+            "objects": [
+                {
+                    "name": "o",
+                    "required": ["p"],
+                    "properties": {"p": {"title": "P", "type": "array", "items": {"type": "string"}}},
+                }
+            ],
+            "tags": [{"name": "t"}],
+            "resource_type_associations": [{"name": "OS::Nova::Flavor", "prefix": "hw:", "properties_target": "image"}],
+        },
+    ),
+    ("PUT", f"{METADEFS}/{{namespace}}"): (NAMESPACE,),
+    ("POST", f"{METADEFS}/{{namespace}}/objects"): ({"name": "o", "description": "d", "required": ["p"]},),
+    ("PUT", f"{METADEFS}/{{namespace}}/objects/{{object_name}}"): ({"name": "o", "properties": {}},),
+    ("POST", f"{METADEFS}/{{namespace}}/properties"): (DEFINITION,),
+    ("PUT", f"{METADEFS}/{{namespace}}/properties/{{property_name}}"): (DEFINITION,),
+    ("POST", f"{METADEFS}/{{namespace}}/tags"): ({"tags": [{"name": "t"}, {"name": "u"}]},),
+    ("PUT", f"{METADEFS}/{{namespace}}/tags/{{tag_name}}"): ({"name": "t"},),
+    ("POST", f"{METADEFS}/{{namespace}}/resource_types"): ({"name": "OS::Nova::Server", "prefix": "p"},),
     ("POST", f"{V2}/images/{{image_id}}/members"): ({"member": "{project_id}"},),
     ("PUT", f"{V2}/images/{{image_id}}/members/{{member_id}}"): ({"status": "accepted"},),
     ("PUT", f"{NET}/routers/{{router_id}}/add_router_interface"): ({"subnet_id": "{subnet_id}"}, {"port_id": "{port_id}"}),
@@ -308,6 +372,16 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ("POST", f"{V21}/servers/{{server_id}}/os-interface"): (
         {"interfaceAttachment": {"net_id": "{network_id}", "fixed_ips": [{"ip_address": "10.77.0.60"}]}},
         {"interfaceAttachment": {"port_id": "{port_id}"}},
+    ),
+    ("POST", f"{V21}/servers/{{server_id}}/remote-consoles"): ({"remote_console": {"protocol": "serial", "type": "serial"}},),
+    ("POST", f"{V21}/servers/{{server_id}}/os-volume_attachments"): (
+        {"volumeAttachment": {"volumeId": "{image_id}", "device": "/dev/vdb", "tag": "t", "delete_on_termination": True}},
+    ),
+    ("PUT", f"{V21}/servers/{{server_id}}/os-volume_attachments/{{volume_id}}"): (
+        {"volumeAttachment": {"volumeId": "{image_id}"}},
+    ),
+    ("POST", f"{V21}/os-assisted-volume-snapshots"): (
+        {"snapshot": {"volume_id": "{image_id}", "create_info": {"snapshot_id": "x", "type": "qcow2", "new_file": "y"}}},
     ),
     ("PUT", f"{V21}/flavors/{{flavor_id}}"): ({"flavor": {"description": "d"}},),
     ("POST", f"{V21}/flavors/{{flavor_id}}/action"): (
@@ -400,59 +474,7 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ),
     ("POST", "/docker/exec/{id}/start"): ({"Detach": True, "Tty": False}, {"Detach": False, "ConsoleSize": [24, 80]}),
 }
-
-CHECK = {"CheckID": "c", "Name": "c", "HTTP": "http://10.77.0.5/", "Interval": "10s", "Timeout": "1s", "Status": "passing"}
-TTL = {"Name": "t", "TTL": "10s", "Notes": "n", "DeregisterCriticalServiceAfter": "90m"}
-KEY = {"Verb": "set", "Key": "k", "Value": "eA==", "Flags": 7, "Index": 0, "Session": ""}
-NODE = {"Node": "n", "Address": "10.0.0.1", "Meta": {"a": "b"}, "TaggedAddresses": {"lan": "10.0.0.1"}}
-TAGGED = {"lan": {"Address": "10.0.0.1", "Port": 1}}
-PLACE = {"Name": "s", "ID": "s", "Tags": ["a"], "Address": "10.0.0.1", "Port": 80, "Meta": {"a": "b"}, "TaggedAddresses": TAGGED}
-BODIES |= {
-    ("PUT", "/v1/session/create"): (
-        {"Name": "n", "Node": "nacre", "LockDelay": "15s", "TTL": "30s", "Behavior": "delete", "Checks": []},
-    ),
-    ("PUT", "/v1/catalog/register"): (
-        {
-            "Node": "n",
-            "Address": "10.0.0.1",
-            "NodeMeta": {"a": "b"},
-            "Service": {**PLACE, "Service": "s"},
-            "Check": {"CheckID": "c", "Status": "passing", "ServiceID": "s"},
-        },
-    ),
-    ("PUT", "/v1/catalog/deregister"): ({"Node": "n", "ServiceID": "s"}, {"Node": "n", "CheckID": "c"}),
-    ("PUT", "/v1/agent/service/register"): ({**PLACE, "Checks": [CHECK, TTL], "Weights": {"Passing": 2, "Warning": 1}}, PLACE),
-    ("PUT", "/v1/agent/check/register"): (CHECK, TTL),
-    ("PUT", "/v1/agent/check/update/{check}"): ({"Status": "passing", "Output": "fine"},),
-    ("PUT", "/v1/txn"): (
-        [{"KV": KEY}, {"KV": {**KEY, "Verb": "get"}}],
-        [{"Node": {"Verb": "set", "Node": NODE}}, {"Service": {"Verb": "set", "Node": "n", "Service": PLACE}}],
-        [{"Check": {"Verb": "delete", "Check": {"Node": "n", "CheckID": "c", "Name": "c", "Status": "passing"}}}],
-    ),
-}
-
-SERVICE = {
-    "name": "web",
-    "image": "{image_id}",
-    "run_command": "sleep 9",
-    "target_num_containers": 2,
-    "container_ports": [{"inner_port": 80, "protocol": "tcp", "outer_port": None, "published": False}],
-    "container_envvars": [{"key": "A", "value": "b"}],
-    "bindings": [{"container_path": "/data", "host_path": None, "rewritable": True}],
-    "tags": ["a", {"name": "b"}],
-    "autorestart": "ALWAYS",
-    "labels": {"a": "b"},
-    "memory": 64,
-}
-for _prefix in ("/api/v1", "/api/app/v1"):
-    BODIES |= {
-        ("POST", f"{_prefix}/stack/"): ({"name": "fuzz", "services": [SERVICE]},),
-        ("PATCH", f"{_prefix}/stack/{{uuid}}/"): ({"services": [SERVICE]},),
-        ("POST", f"{_prefix}/service/"): (SERVICE,),
-        ("PATCH", f"{_prefix}/service/{{uuid}}/"): ({"target_num_containers": 3, "image": "{image_id}"},),
-        ("POST", f"{_prefix}/service/{{uuid}}/scale/"): ({"target_num_containers": 3},),
-        ("POST", f"{_prefix}/service/{{uuid}}/trigger/"): ({"name": "t", "operation": "SCALEUP"},),
-    }
+BODIES |= discovery.BODIES | stacks.BODIES
 
 
 def _of_things() -> None:

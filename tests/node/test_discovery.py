@@ -2,11 +2,15 @@
 other containers look up, and Consul's API without a secret from within.
 """
 
+import json
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import consul
 import pytest
+import requests
 
 from tests.node.dockercli import Site, has_client, site
 from tests.processes import wait_for
@@ -30,9 +34,15 @@ def cloud() -> Iterator[Site]:
 def clean(cloud: Site) -> Iterator[None]:
     yield
     for project in ("demo", "admin"):
-        left = cloud.say("ps", "-aq", project=project).split()
-        if left:
-            cloud.say("rm", "-f", *left, project=project)
+        # One that was run with --rm may be on its way out already.
+        wait_for(lambda project=project: emptied(cloud, project), "all containers to be gone")
+
+
+def emptied(cloud: Site, project: str) -> bool:
+    left = cloud.say("ps", "-aq", project=project).split()
+    if left:
+        cloud.docker("rm", "-f", *left, project=project)
+    return not left
 
 
 def client(cloud: Site) -> consul.Consul:
@@ -99,3 +109,57 @@ def test_guests_use_their_projects_catalog_without_a_secret(cloud: Site) -> None
     cloud.say("run", "-d", "--name", "waiter", "busybox", "wget", "-qO-", f"{AT}/v1/kv/color?raw&index={index}&wait=60s")
     agent.kv.put("color", "green")
     wait_for(lambda: cloud.say("logs", "waiter") == "green", "a query that waits inside to be answered")
+
+
+AWAY = "HTTP/1.0 302 Found\\r\\nLocation: http://203.0.113.9/\\r\\n\\r\\n"
+LATER = f"""mkdir -p /www/cgi-bin; printf '#!/bin/sh\\nprintf "{AWAY}"\\n' > /www/cgi-bin/away; chmod +x /www/cgi-bin/away
+while [ ! -e /go ]; do sleep 0.1; done; exec httpd -f -p 8080 -h /www"""
+
+
+def output(agent: consul.Consul, name: str) -> str:
+    """What its check found last, with the status before it."""
+    found = agent.agent.checks()[f"service:{name}"]
+    return f"{found['Status']}: {found['Output']}"
+
+
+def test_redirects_and_foreign_addresses_are_told_as_soon_as_they_are_found_also_after_a_restart(cloud: Site) -> None:
+    agent = client(cloud)
+    run(cloud, "late", "busybox", "sh", "-c", LATER)
+    address = address_of(cloud, "late")
+    for name, url, interval in (
+        ("away", f"http://{address}:8080/cgi-bin/away", "1s"),
+        ("seldom", f"http://{address}:8080/", "1h"),
+        ("foreign", "http://203.0.113.9/", "1s"),
+        ("host", "http://127.0.0.1:8080/", "1s"),
+    ):
+        assert agent.agent.service.register(name, check=consul.Check.http(url, interval))
+    try:
+        wait_for(lambda: "refused" in output(agent, "away"), "the answer while nobody listens")
+        wait_for(lambda: "refused" in output(agent, "seldom"), "the first answer of what is asked once in an hour")
+        cloud.say("exec", "late", "touch", "/go")
+        wait_for(lambda: "302 Found" in output(agent, "away"), "another cause of the same status")
+        assert output(agent, "away").startswith("critical: "), "nobody follows it to a foreign place"
+        for name in ("foreign", "host"):
+            wait_for(lambda name=name: "no address of this project's" in output(agent, name), "nobody is asked")
+        os.kill(int(json.loads((cloud.state / "run" / "api.pid").read_text())[0]), signal.SIGKILL)
+        wait_for(lambda: reached(agent), "the API to be back")
+        cloud.say(
+            "exec",
+            "late",
+            "sh",
+            "-c",
+            "printf '#!/bin/sh\\nprintf \"HTTP/1.0 204 Here\\\\r\\\\n\\\\r\\\\n\"' > /www/cgi-bin/away",
+        )
+        wait_for(lambda: output(agent, "away").startswith("passing: "), "the answer that does not redirect")
+        wait_for(lambda: "404 Not Found" in output(agent, "seldom"), "the first answer after the restart")
+        assert output(agent, "foreign").startswith("critical: "), "still nobody is asked there"
+    finally:
+        for name in ("away", "seldom", "foreign", "host"):
+            agent.agent.service.deregister(name)
+
+
+def reached(agent: consul.Consul) -> bool:
+    try:
+        return bool(agent.agent.checks())
+    except (requests.ConnectionError, consul.ConsulException):
+        return False

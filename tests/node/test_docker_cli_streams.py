@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import docker
 import pytest
 
@@ -164,6 +165,41 @@ def test_attach_and_logs_by_docker_py(cloud: Cloud, server: str) -> None:
     engine.resize("talker", 20, 60)
 
 
+def test_attach_by_a_websocket(cloud: Cloud, server: str) -> None:
+    asyncio.run(_by_websocket(cloud))
+
+
+async def _by_websocket(cloud: Cloud) -> None:
+    headers = {"X-Auth-Token": cloud.client.token}
+    async with aiohttp.ClientSession(cloud.processes.url, headers=headers, timeout=aiohttp.ClientTimeout(60)) as session:
+        for version, kind in (("v1.50", aiohttp.WSMsgType.BINARY), ("v1.24", aiohttp.WSMsgType.TEXT)):
+            path = f"/docker/{version}/containers/talker/attach/ws?stream=1&stdin=1&stdout=1&stderr=1"
+            async with session.ws_connect(path) as way:
+                await way.send_str(f"text {version}\n")
+                await way.send_bytes(b"bytes\n")
+                seen = b""
+                while b"heard bytes" not in seen:
+                    message = await way.receive(60)
+                    assert message.type is kind, message
+                    seen += message.data if isinstance(message.data, bytes) else message.data.encode()
+                assert f"heard text {version}".encode() in seen
+        path = "/docker/v1.50/containers/talker/attach/ws?logs=1&stdout=1"
+        async with session.ws_connect(path) as way:
+            earlier = b"".join([message.data async for message in way])
+        assert b"heard text v1.24" in earlier
+        assert way.close_code == 1000
+        async with session.get(path) as refused:
+            assert (refused.status, "handshake" in (await refused.json())["message"]) == (400, True)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as missing:
+            await session.ws_connect("/docker/v1.50/containers/nobody/attach/ws?stream=1")
+        assert missing.value.status == 404
+    other = cloud.processes.login("admin", "admin")
+    async with aiohttp.ClientSession(cloud.processes.url, headers={"X-Auth-Token": other.token}) as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as hidden:
+            await session.ws_connect("/docker/v1.50/containers/talker/attach/ws?stream=1&stdout=1")
+        assert hidden.value.status == 404
+
+
 def _raw(made: Any) -> socket.socket:
     found: socket.socket = getattr(made, "_sock", made)
     found.settimeout(60)
@@ -220,4 +256,8 @@ def test_files_figures_and_processes_by_the_cli() -> None:
         cloud.say("stop", "-t", "1", "box")
         cloud.say("cp", "box:/root/sub/one", str(folder / "again"))
         assert (folder / "again").read_text() == "one\n"
+        cloud.say("cp", str(folder / "sub"), "box:/data/")
+        cloud.say("cp", "box:/data", str(folder / "data"))
+        assert {path.name for path in (folder / "data").iterdir()} == {"a", "sub"}
+        assert cloud.say("run", "--rm", "-v", "kept:/there", "busybox", "cat", "/there/sub/one") == "one"
         assert json.loads(cloud.say("stats", "--no-stream", "--format", "json", "box"))["PIDs"] == "0"

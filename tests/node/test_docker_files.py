@@ -14,7 +14,7 @@ from nacre.node.runtimes.containers.streams.server import ContainerStreams
 from nacre.protocol.containers import Mount
 from nacre.protocol.guests import Guest
 from nacre.protocol.streams import CloseStdin, Exit, Started
-from tests.node.containers_support import WAIT_S, add, busybox_layer, oci_archive
+from tests.node.containers_support import WAIT_S, add, busybox_layer, eventually, oci_archive
 from tests.node.docker_support import DockerRoom, again, docker
 from tests.node.test_docker_streams import Line
 
@@ -194,15 +194,64 @@ def test_files_go_in_and_out_and_no_link_leads_out_of_the_guest(running: bool, t
             await room.talk("archive_put", guest, a_tar(("full", b"", "")), path="/tmp", name="one", **strict)
         with pytest.raises(ValueError, match="extraction point is not a directory"):
             await room.talk("archive_put", guest, data, path="/tmp/x", name="one")
-        if running:
-            await room.talk("archive_put", guest, a_tar(("v", b"kept", "")), path="/tmp/data/", name="one")
-            assert (await room.tar("archive_get", guest, path="/data/v", name="one"))["v"][1] == b"kept"
-        else:
-            for path in ("/data", "/tmp/data"):
-                with pytest.raises(FileExistsError, match="lies in a volume"):
-                    await room.talk("archive_put", guest, a_tar(("v", b"kept", "")), path=path, name="one")
+        await room.talk("archive_put", guest, a_tar(("v", b"kept", "")), path="/tmp/data/", name="one")
+        assert (await room.tar("archive_get", guest, path="/data/v", name="one"))["v"][1] == b"kept"
+        assert (await room.tar("archive_get", guest, path="/", name="one"))["data/v"][1] == b"kept"
+        assert bool(room.folders.users) is running, "whoever looked into the volume has let go of it"
         whole = await room.tar("export", guest)
         assert whole["tmp/full/in/file"][1] == b"came"
         assert whole["bin/busybox"][0].uid == 0
+
+    play(story)
+
+
+def test_the_volumes_of_a_guest_that_does_not_run_are_read_and_written_in_their_places(tmp_path: Any) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of the host")
+
+    async def story(room: Filing) -> None:
+        data, inner, fixed = [await room.volume() for _ in range(3)]
+        (room.folders.root / data / "link").symlink_to(tmp_path)
+        (room.folders.root / data / "up").symlink_to("../../../../../../../../.." + str(tmp_path))
+        (room.folders.root / fixed / "old").write_text("old")
+        mounts = (
+            Mount("/data/inner", "volume", volume_id=inner),
+            Mount("/data", "volume", volume_id=data),
+            Mount("/linked/there", "volume", volume_id=fixed, read_only=True),
+            Mount("/memory", "tmpfs"),
+        )
+        guest = room.sh("ln -s /data /way; echo done; exec sleep 1000", mounts=mounts, read_only=False)
+        await room.driver.apply(guest)
+        await room.console_shows(guest, "done")
+        await room.driver.apply(again(guest, power="stopped"))
+
+        members = a_tar(("inner/deep/one", b"1", ""), ("two", b"2", ""))
+        await room.talk("archive_put", guest, members, path="/way", name="one")
+        assert (room.folders.root / inner / "deep" / "one").read_text() == "1", "it went where the guest will find it"
+        assert (room.folders.root / data / "two").stat().st_uid == 0, "with the id that it has in the guest"
+        assert list((room.folders.root / data / "inner").iterdir()) == []
+        found = await room.tar("archive_get", guest, path="/data", name="one")
+        assert (found["data/inner/deep/one"][1], found["data/two"][0].uid) == (b"1", 0)
+        assert (await room.ask("archive_stat", guest, path="/data/link", name="one"))["linkTarget"] == str(tmp_path)
+        for path in ("/data/link/secret", "/data/up/secret"):
+            with pytest.raises(LookupError, match="Could not find the file"):
+                await room.talk("archive_get", guest, path=path, name="one")
+        with pytest.raises(ValueError, match="mounted volume is marked read-only"):
+            await room.talk("archive_put", guest, members, path="/linked/there", name="one")
+        with pytest.raises(FileExistsError, match="lies in a tmpfs"):
+            await room.talk("archive_put", guest, members, path="/memory", name="one")
+        assert not room.folders.users
+
+        # A client that is slow to send its tar holds up nobody: the guest is started, and the tar is given up.
+        line = Line()
+        line.said.put_nowait(a_tar(("slow", b"slow", ""))[:600])
+        putting = asyncio.create_task(room.streams.serve("archive_put", guest.id, {"path": "/data", "name": "one"}, line))
+        await eventually(lambda: line.words, "the helper is ready")
+        assert {volume for volume, _ in room.folders.users} == {data, inner, fixed}
+        await room.driver.apply(again(guest, generation=guest.generation + 2, boots=2))
+        with pytest.raises(FileExistsError, match="is being started or removed"):
+            await asyncio.wait_for(putting, WAIT_S)
+        assert {user for _, user in room.folders.users} == {guest.id}
+        assert room.inside(guest, "/bin/busybox", "cat", "/data/inner/deep/one").stdout.strip() == "1"
 
     play(story)

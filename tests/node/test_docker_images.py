@@ -98,3 +98,28 @@ def test_a_running_container_is_committed_saved_loaded_and_imported(cloud: Site,
     assert "Loaded image: kept:1" in cloud.say("load", "-i", str(tmp_path / "kept.tar"))
     assert json.loads(cloud.say("inspect", "kept:1"))[0]["Id"] == image
     assert cloud.say("run", "--rm", "kept:1") == "x"
+
+
+def test_commands_of_here_documents(cloud: Site, tmp_path: Path) -> None:
+    dockerfile = """FROM busybox
+ENV WHO=you
+RUN <<EOF
+echo for $WHO > /made
+if true; then
+  echo and more >> /made
+fi
+EOF
+RUN cat <<'ONE' > /one && cat <<-TWO > /two
+$WHO stays
+ONE
+\tfor $WHO
+\tTWO
+"""
+    done = build(cloud, tmp_path, {"Dockerfile": dockerfile}, "-t", "here")
+    assert done.code == 0, done.out + done.err
+    assert cloud.say("run", "--rm", "here", "cat", "/made", "/one", "/two").splitlines() == [
+        *("for you", "and more"),
+        *("$WHO stays", "for you"),
+    ]
+    failing = build(cloud, tmp_path, {"Dockerfile": "FROM busybox\nRUN <<EOF\nexit 7\nEOF\n"})
+    assert failing.code == 7, failing.err

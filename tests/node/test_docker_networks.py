@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,26 @@ def test_a_published_port_is_reached_from_everywhere_and_ends_with_its_container
     assert "port is already allocated" in cloud.docker("start", "web").err
     cloud.say("rm", "-f", "next")
     assert wait_for(lambda: fetched(f"http://127.0.0.1:{port}/") == "", "nobody to answer")
+    cloud.nacre("audit")
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
+def test_a_port_is_published_on_addresses_of_version_6_too(cloud: Site) -> None:
+    port = free_port()
+    run(cloud, "both", "-p", f"{port}:80", "--hostname", "both", image=SERVE)
+    for host in ("127.0.0.1", "[::1]"):
+        assert wait_for(lambda host=host: fetched(f"http://{host}:{port}/"), f"the page at {host}") == "both"  # type: ignore[misc]
+    taken = cloud.docker("run", "-d", "--name", "late", "-p", f"[::1]:{port}:80", *SERVE)
+    assert f"Bind for ::1:{port} failed: port is already allocated" in taken.err
+    cloud.say("rm", "-f", "late", "both")
+    run(cloud, "six", "-p", f"[::1]:{port}:80", "--hostname", "six", image=SERVE)
+    run(cloud, "four", "-p", f"0.0.0.0:{port}:80", "--hostname", "four", image=SERVE)
+    assert cloud.say("port", "six") == f"80/tcp -> [::1]:{port}"
+    for host, said in (("127.0.0.1", "four"), ("[::1]", "six")):
+        wait_for(lambda host=host, said=said: fetched(f"http://{host}:{port}/") == said, f"{said} at {host}")  # type: ignore[misc]
+    cloud.say("rm", "-f", "six")
+    wait_for(lambda: fetched(f"http://[::1]:{port}/") == "", "nobody to answer")
+    assert fetched(f"http://127.0.0.1:{port}/") == "four"
     cloud.nacre("audit")
 
 
@@ -183,7 +204,7 @@ def test_what_an_endpoint_cannot_have_is_refused(cloud: Site) -> None:
     cloud.say("network", "create", "front")
     run(cloud, "web")
     for options, words in (
-        (("-p", "[::1]:8080:80"), "ports are published on IPv4 addresses of the host only in this cloud, not on ::1"),
+        (("-p", "[::1]:8080:80/udp"), "by IPv6 tcp alone is published in this cloud: 80/udp on ::1 is not"),
         (("--network", "name=front,driver-opt=a=b"), "DriverOpts is not available in this cloud"),
         (("--network", "name=front,link-local-ip=169.254.8.8"), "IPAMConfig.LinkLocalIPs is not available in this cloud"),
         (("--network", "name=front,gw-priority=3"), "GwPriority is not available in this cloud"),

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -154,6 +155,52 @@ async def test_a_port_that_goes_takes_its_connections_along_and_no_others(lab: L
         kept.sendall(b"and now\n")
         assert await asyncio.to_thread(kept.recv, 100) == b"and now\n"
         assert await asyncio.to_thread(fetch, "127.0.0.1", second) == "hello"
+
+
+def ended(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+def free_port_of_both() -> int:
+    while True:
+        number = free_port()
+        with socket.socket(socket.AF_INET6) as probe:
+            try:
+                probe.bind(("::", number))
+            except OSError:
+                continue
+            return number
+
+
+@in_laboratory
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
+async def test_whoever_comes_by_ipv6_is_carried_to_the_port(lab: Lab) -> None:
+    both, six, four = free_port_of_both(), free_port_of_both(), free_port_of_both()
+    published = (forward(both), forward(six, host_address="::1"), forward(four, host_address="0.0.0.0"))
+    _, net, way, group = await town(lab, *published)
+    guest = await lab.guest(port(net, 11, group))
+    guest.serve(80)
+    for address, number, said in (
+        *(("127.0.0.1", both, "hello"), ("::1", both, "hello")),
+        *(("127.0.0.1", six, None), ("::1", six, "hello")),
+        *(("127.0.0.1", four, "hello"), ("::1", four, None)),
+    ):
+        assert await asyncio.to_thread(fetch, address, number) == said, (address, number)
+    with pytest.raises(OSError, match="in use"), socket.socket(socket.AF_INET6) as thief:
+        thief.bind(("::", both))
+    with socket.create_connection(("::1", both), timeout=5) as kept, socket.create_connection(("::1", six), timeout=5) as doomed:
+        for one in (kept, doomed):
+            assert await asyncio.to_thread(one.recv, 100) == b"hello\n"
+        await lab.apply(replace(way, forwards=(published[0], published[2])))
+        assert await asyncio.to_thread(ended, doomed), "what is published no more is cut"
+        assert await asyncio.to_thread(fetch, "::1", six) is None
+        await lab.restart()
+        kept.sendall(b"still here\n")
+        assert await asyncio.to_thread(kept.recv, 100) == b"still here\n"
+        assert await asyncio.to_thread(fetch, "::1", both) == "hello"
 
 
 @in_laboratory

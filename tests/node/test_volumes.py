@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from nacre.node.config import NodeConfig
-from nacre.node.drivers import Attached
+from nacre.node.drivers import VISIT, Attached
 from nacre.node.upkeep import VolumeUpkeep
 from nacre.node.volumes import HostVolumes, purge
 from nacre.node.volumes.plugins import Plugins
@@ -118,7 +118,10 @@ async def test_who_uses_a_volume_is_known_after_a_restart_and_keeps_it(
     driver = await started(config)
     await driver.apply(first)
     await write(driver, first, "x", b"kept")
+    await driver.attach(first.id, f"somebody{VISIT}1", 5)
     again = await started(config)
+    users = config.state / "volumes" / "references" / first.id
+    await eventually(lambda: [user.name for user in users.iterdir()] == ["writer"], "who looked into it ended with the node")
     refused = await again.remove(first.id)
     assert (refused.state, refused.fault) == ("error", "it is still used by writer")
     with pytest.raises(LookupError):

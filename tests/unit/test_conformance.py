@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from nacre.cli.conformance import results, selection
+import pytest
+
+from nacre.cli.conformance import page, ratchet, results, selection
 
 ONE = "tempest.api.compute.servers.test_x.XTest.test_one[id-1,smoke]"
 TWO = "tempest.api.compute.servers.test_x.XTest.test_two[id-2,smoke]"
@@ -44,3 +46,38 @@ def test_the_smoke_tests_of_the_four_services(tmp_path: Path) -> None:
     own = tmp_path / "ids.txt"
     own.write_text(f"# mine\n{FAR}\n\n{ONE}\n{FAR}\n")
     assert selection.select(frozenset({"network"}), own) == [FAR]
+
+
+def test_all_tests_of_a_service_are_those_under_its_name() -> None:
+    scenario = "tempest.scenario.test_z.ZTest.test_all[id-4]"
+    assert selection.of_services([FAR, scenario, ONE, TWO], frozenset({"compute"})) == [ONE, TWO]
+
+
+def test_what_has_passed_once_may_not_be_skipped() -> None:
+    found = results.gather([ONE, TWO, FAR], [reported(ONE, "success"), reported(TWO, "skip"), reported(FAR, "skip")])
+    held = ratchet.hold(found, {results.plain(ONE), results.plain(TWO)})
+    assert [outcome.status for outcome in held.outcomes] == ["passed", "failed", "skipped"]
+    assert ratchet.BROKEN in held.outcomes[1].cause
+
+
+def test_the_page_gives_a_reason_for_what_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "REASONS", tmp_path)
+    (tmp_path / "compute.txt").write_text("# of compute\ntempest.api.compute.*.test_two: there are no volumes\n")
+    page.keep(tmp_path, "usual", results.gather([ONE, TWO, FAR], [reported(ONE, "success"), reported(TWO, "skip")]))
+    page.keep(tmp_path, "ssh", results.gather([FAR], [reported(FAR, "skip")]))
+    page.render(tmp_path)
+    shown = (tmp_path / "conformance.md").read_text()
+    assert "| compute | 2 | 1 | 0 | 1 |" in shown
+    assert "| network | 1 | 0 | 1 | 0 |" in shown
+    assert "1: there are no volumes\n\n- `servers.test_x.XTest.test_two` (skipped)" in shown
+    assert page.NO_REASON in shown.partition("## network")[2]
+    # A later run of one service leaves the others as they were.
+    page.keep(tmp_path, "usual", results.gather([FAR], [reported(FAR, "success")]))
+    page.render(tmp_path)
+    assert "| compute | 2 | 1 | 0 | 1 |" in (tmp_path / "conformance.md").read_text()
+    assert page.NO_REASON not in (tmp_path / "conformance.md").read_text()
+
+
+def test_the_committed_page_has_a_reason_for_everything() -> None:
+    committed = Path(__file__).parents[2] / "docs/conformance.md"
+    assert not committed.exists() or page.NO_REASON not in committed.read_text()

@@ -70,8 +70,8 @@ def test_checks(settings: dict[str, str], kind: str, definition: dict[str, str])
 def test_a_server_is_a_service_under_its_own_name_or_those_that_its_metadata_says() -> None:
     def server(**metadata: str) -> list[Service]:
         return services_of(
-            Thing(name="db", image="cirros", host="h1", address="10.0.0.9", settings=metadata, ports=(), is_server=True)
+            Thing(name="db", image="cirros", host="h1", address="10.0.0.9", settings=metadata, ports=(), server_id="5e")
         )
 
-    assert shown(server(), "name", "port") == [("h1:db:0", "db", 0)]
-    assert shown(server(SERVICE_5432_NAME="pg", SERVICE_99999_NAME="x"), "name", "port") == [("h1:db:5432", "pg", 5432)]
+    assert shown(server(), "name", "port") == [("h1:5e:0", "db", 0)]
+    assert shown(server(SERVICE_5432_NAME="pg", SERVICE_99999_NAME="x"), "name", "port") == [("h1:5e:5432", "pg", 5432)]

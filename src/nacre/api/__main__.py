@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -36,6 +37,9 @@ from nacre.store.blobs import DirectoryBlobs
 SHUTDOWN_TIMEOUT_S = 5.0
 BACKLOG = 1024
 SWITCH_INTERVAL_S = 0.0005
+M_MMAP_THRESHOLD = -3
+LARGE_BLOCK_BYTES = 4 * 1024 * 1024
+"""More than the chunks in which bodies and images are read."""
 
 log = logging.getLogger("nacre.api")
 
@@ -45,6 +49,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _return_large_blocks()
     # The loop and the writer's thread hand each other work many times a second: neither waits 5 ms for the interpreter's lock.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     uvloop.run(run(load(arguments.config)))
@@ -91,9 +96,24 @@ async def run(config: ApiConfig) -> None:
     cloud.store.close()
 
 
+def _return_large_blocks() -> None:
+    """A password's hash takes 16 MB for a moment. After the first one the C library would keep such blocks, one for each thread; a fixed
+    threshold makes it return them at once (M_MMAP_THRESHOLD of mallopt(3), glibc)."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+
+
 async def open_cloud(config: ApiConfig, hub: Hub) -> Cloud:
     """The cloud over its store: schema made or migrated, first things made, Identity open."""
-    settings = Settings(config.public_url, config.cloud_id, config.state, config.region, strategy=config.strategy)
+    settings = Settings(
+        config.public_url,
+        config.cloud_id,
+        config.state,
+        config.region,
+        strategy=config.strategy,
+        security=config.security_compliance,
+        imports=config.image_import,
+    )
     store = Store(f"sqlite:///{config.database}")
     await prepare(store)
     first = load_bootstrap(Path(config.bootstrap_file))

@@ -5,6 +5,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from nacre.cloud.identity.compliance import SecurityCompliance
+from nacre.cloud.image.sources import ImportRules
 from nacre.cloud.scheduler import Strategy
 
 
@@ -46,6 +48,10 @@ class ApiConfig(Struct, frozen=True):
     """A port of `bind` on which every project's Docker pane is served to clients with certificates; 0: none."""
     strategy: Strategy = "spread"
     """Which of the hosts that can take a guest gets it."""
+    security_compliance: SecurityCompliance = SecurityCompliance()
+    """What is asked of passwords and logins."""
+    image_import: ImportRules = ImportRules()
+    """From where images may be fetched."""
     bind: str = "127.0.0.1"
     region: str = "RegionOne"
 

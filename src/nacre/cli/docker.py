@@ -130,7 +130,7 @@ def _show_tls(values: dict[str, str], form: str) -> None:
 @click.argument("policies", metavar="ROW...", nargs=-1, required=True)
 def allow(directory: Path | None, project: str, policies: tuple[str, ...]) -> None:
     """Allow a project's containers what hands over the host: docker:privileged, docker:host_network, docker:host_pid,
-    docker:host_paths, docker:devices, docker:seccomp_unconfined.
+    docker:host_paths, docker:devices, docker:seccomp_unconfined. And its builds to fetch from private addresses: docker:private_urls.
 
     As root it writes this host's own consent too; every other host's root has to do the same there.
     """

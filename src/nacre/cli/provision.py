@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from nacre.api.config import ApiConfig, Bootstrap
+from nacre.cli import settings as operator_settings
 from nacre.cli import source, subnets
 from nacre.cli.state import API_USER, FACTS, Cloud, State, register, registered, say, write
 from nacre.cloud.scheduler import Strategy
@@ -166,6 +167,7 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
         docker_tcp_port=cloud.docker_tcp_port,
         docker_tls_port=cloud.docker_tls_port,
         strategy=cast(Strategy, cloud.strategy),
+        **operator_settings.groups(cloud.settings),
     )
     node = NodeConfig(
         host_id=cloud.host_id,
@@ -212,6 +214,7 @@ def settle(
     docker_tcp: int | None = None,
     docker_tls: int | None = None,
     strategy: str | None = None,
+    settings: tuple[str, ...] = (),
 ) -> Cloud:
     """The cloud of a state directory as it shall run now: made at the first start, otherwise with the port that was asked for."""
     cloud = state.load()
@@ -233,6 +236,7 @@ def settle(
             raise click.ClickException(f"port {docker_tls} is in use on this machine: choose another with --docker-tls")
         cloud.docker_tls_port = docker_tls
     cloud.strategy = strategy or cloud.strategy
+    cloud.settings = operator_settings.merged(cloud.settings, settings)
     cloud.simulated_hosts = simulate or cloud.simulated_hosts
     check_place(state, cloud)
     # From here on `down --purge` can undo whatever is half made.

@@ -13,7 +13,7 @@ DIR/code/           a copy of the code, where the API's user could not read it i
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import click
@@ -61,6 +61,8 @@ class Cloud:
     """Where the Docker pane of every project is open to clients with certificates; 0: nowhere."""
     strategy: str = "spread"
     """Which of the hosts that can take a guest gets it: spread, binpack or random."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """What the operator set with `up --set`."""
     format: str = FORMAT
 
     @property

@@ -66,7 +66,7 @@ def run(clone: Path, tier: str, everything: bool) -> Totals:
     if tier == "lint":
         return lint(clone)
     if tier == "conformance":
-        return follow(clone, [sys.executable, "-m", "nacre.cli", "conformance"])
+        return follow(clone, [sys.executable, "-m", "nacre.cli", "conformance", *(["--all"] if everything else [])])
     return run_tier(clone, tier, everything)
 
 

@@ -54,6 +54,13 @@ LOG_TAIL_LINES = 15
     type=click.Choice(["spread", "binpack", "random"]),
     help="Which of the hosts that can take a guest gets it: the least used, the fullest, or any. Kept for the next start.",
 )
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What passwords must be like and from where images may be fetched (docs/operations.md). Kept for the next start.",
+)
 def up(
     directory: Path | None,
     port: int | None,
@@ -63,6 +70,7 @@ def up(
     docker_tcp: int | None,
     docker_tls: int | None,
     strategy: str | None,
+    settings: tuple[str, ...],
 ) -> None:
     """Start a cloud on this machine, or say that it runs.
 
@@ -77,7 +85,7 @@ def up(
         require_root(state)
         packages.ensure("node")
     with locked(state):
-        cloud, started = start(state, port, simulate, docker_tcp, docker_tls, strategy)
+        cloud, started = start(state, port, simulate, docker_tcp, docker_tls, strategy, settings)
     if started:
         register_default_images(state, cloud)
     say(next_steps(state, cloud, started=started))
@@ -123,6 +131,7 @@ def start(
     docker_tcp: int | None = None,
     docker_tls: int | None = None,
     strategy: str | None = None,
+    settings: tuple[str, ...] = (),
 ) -> tuple[Cloud, bool]:
     """The cloud, serving, and whether this call started it."""
     running = processes.find(state.pid_file("supervisor"))
@@ -140,12 +149,14 @@ def start(
             raise click.ClickException(
                 f"the cloud runs and places by {cloud.strategy}; to change it: {COMMAND} down{state.option}, then `up` again"
             )
+        if settings:
+            raise click.ClickException(f"the cloud runs; to change a setting: {COMMAND} down{state.option}, then `up` again")
         await_ready(state, cloud)
         return cloud, False
     # These imports cost more than a no-op `up` should.
     from nacre.cli import provision, source
 
-    cloud = provision.settle(state, port, simulate, docker_tcp, docker_tls, strategy)
+    cloud = provision.settle(state, port, simulate, docker_tcp, docker_tls, strategy, settings)
     code = source.prepare(state, shared=os.geteuid() == 0)
     provision.write_configs(state, cloud, code)
     start_supervisor(state, code)

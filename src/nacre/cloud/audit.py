@@ -2,6 +2,7 @@
 
     books    usage rows, hosts' claims, ports and addresses, against the servers and ports that there are
     intent   every transition has a deadline ahead of it
+    bytes    every blob of the store has a row that names it, and every row its blob
     hosts    everything of ours on a host is desired there, and what is desired is there
 
 Things that are on their way (marked `gone` and not yet settled, not yet observed) are counted as pending, not as findings.
@@ -24,6 +25,7 @@ from nacre.cloud.errors import Unavailable
 from nacre.cloud.hosts.compilers import COMPILERS
 from nacre.cloud.hosts.desired import since
 from nacre.cloud.hosts.tables import hosts
+from nacre.cloud.image import audit as image
 from nacre.cloud.network import audit as network
 from nacre.cloud.volumes import audit as volumes
 from nacre.protocol.messages import Desired, Survey
@@ -51,7 +53,7 @@ class Report(Struct, frozen=True):
 
 async def audit(cloud: Cloud) -> Report:
     """Look at everything. Costs each host a look at its own kernel."""
-    findings = list(cloud.store.read_now(_books))
+    findings = [*cloud.store.read_now(_books), *(Finding(*found) for found in await image.findings(cloud))]
     pending = 0
     unreachable = []
     rows = cloud.store.read_now(_hosts)

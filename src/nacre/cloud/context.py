@@ -1,6 +1,8 @@
 """Who asks: the outcome of authentication, handed to every operation."""
 
+import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 ROLE_IMPLIES: dict[str, frozenset[str]] = {
@@ -9,6 +11,31 @@ ROLE_IMPLIES: dict[str, frozenset[str]] = {
     "member": frozenset({"member", "reader"}),
     "reader": frozenset({"reader"}),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """One kind of request: a service's type, a method, and a path in which `*` or `{name}` stands for one segment and `**` for any."""
+
+    service: str
+    method: str
+    path: str
+
+    def matches(self, service: str, method: str, paths: tuple[str, ...]) -> bool:
+        if (self.service, self.method) != (service, method):
+            return False
+        pattern = _pattern(self.path)
+        return any(pattern.fullmatch(path) for path in paths)
+
+
+_WILD = re.compile(r"(\*\*|\*|\{[^{}/]*\})")
+
+
+@lru_cache(maxsize=1024)
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = _WILD.split(path)
+    text = "".join((".*" if part == "**" else "[^/]+") if index % 2 else re.escape(part) for index, part in enumerate(parts))
+    return re.compile(text, re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +51,19 @@ class Context:
     request_id: str = ""
     user_name: str = ""
     project_name: str = ""
+    access_rules: tuple["AccessRule", ...] | None = None
+    """What alone the token may be used for, where it rests on an application credential that says so; None is no such limit."""
     token: Any = field(default=None, compare=False, repr=False)
     """What Identity knows of the token (its own struct), for the calls that are about the token itself."""
 
     @property
     def is_admin(self) -> bool:
         return "admin" in self.roles
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether things of every domain may be looked at: an admin's, and a reader's of the whole system."""
+        return self.is_admin or (self.system and "reader" in self.roles)
 
     def sees(self, project_id: str | None) -> bool:
         """Whether things of that project exist for this caller: its own, or any for an admin."""

@@ -1,11 +1,14 @@
 """The cloud as one object: what every operation and pane may need beyond a connection and a context."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from nacre.cloud.context import Context
+from nacre.cloud.identity.compliance import SecurityCompliance
+from nacre.cloud.image.sources import ImportRules
 from nacre.cloud.scheduler import Ratios, Strategy
 from nacre.protocol.streams import Channel, FromClient, Started
 from nacre.store import Store
@@ -65,6 +68,10 @@ class Settings:
     """Which of the hosts that can take a guest gets it."""
     password_cost: int = 14
     """log2 of scrypt's N; tests take less."""
+    security: SecurityCompliance = field(default_factory=SecurityCompliance)
+    """What is asked of passwords and logins."""
+    imports: ImportRules = field(default_factory=ImportRules)
+    """From where images may be fetched."""
 
 
 class Ending:
@@ -85,8 +92,28 @@ class Ending:
             wake()
 
 
+class Background:
+    """Work that goes on after its request was answered. What is still at it when the process ends is cancelled, and undoes itself."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @dataclass
 class Cloud:
+    """The cloud as one process holds it: what panes, gateway and sweepers are handed."""
+
     settings: Settings
     store: Store
     authenticate: Callable[[str, str], Context]
@@ -99,3 +126,7 @@ class Cloud:
     closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """Called in reverse order when the process ends."""
     ending: Ending = field(default_factory=Ending)
+    background: Background = field(default_factory=Background)
+
+    def __post_init__(self) -> None:
+        self.closing.append(self.background.close)

@@ -18,16 +18,27 @@ class Rule:
     `owner` names a path parameter that may stand in for the role: with `user_id`, a user may do it to itself.
     `project` names a path parameter that must be the caller's own project unless it is an admin.
     `also` is a role outside that ladder that may too (`service`, for what the services of a cloud ask of each other).
+    `system` is a role that suffices on the system scope, `domain` one that suffices on a domain: what is outside of that domain does
+    not exist for it then, which is the operations' matter again. `scoped`: without a project (or admin), the role counts for nothing.
     """
 
     role: str | None
     owner: str | None = None
     project: str | None = None
     also: str | None = None
+    system: str | None = None
+    domain: str | None = None
+    scoped: bool = False
 
     def allows(self, context: Context, path: Mapping[str, str]) -> bool:
         if self.owner is not None and path.get(self.owner) == context.user_id:
             return True
+        if context.system and self.system in context.roles:
+            return True
+        if context.domain_id is not None and self.domain in context.roles:
+            return True
+        if self.scoped and context.project_id is None and not context.is_admin:
+            return False
         if self.project is not None and not context.sees(path.get(self.project)):
             return False
         return self.role is None or self.role in context.roles or self.also in context.roles

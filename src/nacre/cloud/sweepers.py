@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from nacre.cloud.builds import sweeping as builds
 from nacre.cloud.compute import observations as compute
+from nacre.cloud.compute import shelving
 from nacre.cloud.containers import events, rescheduling
 from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import probing
 from nacre.cloud.discovery import sweeping as discovery
+from nacre.cloud.image import leaving
 from nacre.cloud.registry import uploads
 from nacre.cloud.stacks import reconciling as stacks
 
@@ -48,6 +50,8 @@ async def trim_events(cloud: Cloud) -> None:
 
 SWEEPERS: tuple[Sweeper, ...] = (
     Sweeper("expire transitions", 5.0, expire_transitions),
+    Sweeper("images of servers", leaving.SWEEP_EVERY_S, leaving.sweep),
+    Sweeper("shelved servers", shelving.SWEEP_EVERY_S, shelving.sweep),
     Sweeper("reschedule", rescheduling.EVERY_S, rescheduling.reschedule),
     Sweeper("discovery's leases", discovery.SWEEP_EVERY_S, discovery.sweep),
     Sweeper("discovery's checks", probing.PLAN_EVERY_S, probing.start_due),

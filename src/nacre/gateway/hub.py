@@ -4,6 +4,7 @@ GET  /stream            the WebSocket of a host
 GET  /hosts/{host}/blobs/{digest}    image bytes, only for a host whose guests need them
 GET  /hosts/{host}/names?port=P&name=X&type=A    a name that only the control plane knows, as a port of the host sees it
 ANY  /hosts/{host}/ports/{port}/v1/...    the catalog, as the project of that port sees it (mounted by the API process)
+GET, POST /hosts/{host}/guests/{guest}/password    what a guest told of the password that it chose, encrypted with its owner's key
 POST /streams/{id}      a dial-back: the bytes that a client waits for, under a one-time id
 GET  /streams/{id}      an open dial-back: a WebSocket on which bytes go both ways
 """
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import WSMsgType, web
 
+from nacre.cloud.compute import passwords
 from nacre.cloud.compute.images import host_needs
 from nacre.cloud.core import Cloud
 from nacre.cloud.errors import CloudError, Unavailable
@@ -102,6 +104,8 @@ class Hub:
         app.router.add_get("/stream", self._serve_stream)
         app.router.add_get("/hosts/{host}/blobs/{digest}", self._serve_blob)
         app.router.add_get("/hosts/{host}/names", self._serve_name)
+        for method in ("GET", "POST"):
+            app.router.add_route(method, "/hosts/{host}/guests/{guest}/password", self._serve_password)
         app.router.add_post("/streams/{stream}", self._serve_dial_back)
         app.router.add_get("/streams/{stream}", self._serve_open_stream)
         return app
@@ -163,6 +167,22 @@ class Hub:
         if answer is None:
             raise web.HTTPForbidden(text="that port is not on this host")
         return web.Response(body=msgspec.msgpack.encode(answer), content_type="application/msgpack")
+
+    async def _serve_password(self, request: web.Request) -> web.Response:
+        """The encrypted password of a guest of that host: told once (409 then), or asked for."""
+        assert self._cloud is not None
+        host_id, guest_id, store = request.match_info["host"], request.match_info["guest"], self._cloud.store
+        if request.method == "GET":
+            known = store.read_now(passwords.told, host_id, guest_id)
+            if known is None:
+                raise web.HTTPForbidden(text="that guest is not on this host")
+            return web.Response(text=known)
+        text = (await request.read()).decode("ascii", "replace")
+        if len(text) > passwords.ENCRYPTED_BYTES_MAX:
+            raise web.HTTPBadRequest(text="the password is too long")
+        if not await store.write(passwords.tell_encrypted, host_id, guest_id, text):
+            raise web.HTTPConflict(text="a password is known already")
+        return web.Response()
 
     async def _serve_dial_back(self, request: web.Request) -> web.StreamResponse:
         answer = self._dials.get(request.match_info["stream"])

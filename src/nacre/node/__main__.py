@@ -13,7 +13,7 @@ from typing import Any
 from nacre.node import facts
 from nacre.node.agent import Agent, Api, Host
 from nacre.node.config import NodeConfig, load
-from nacre.node.runtimes.simulated import SimulatedGuests, SimulatedNetwork, SimulatedVolumes
+from nacre.node.runtimes.simulated import SimulatedGuests, SimulatedNetwork, SimulatedStreams, SimulatedVolumes
 from nacre.protocol.messages import Capacity
 
 SWITCH_INTERVAL_S = 0.0005
@@ -80,7 +80,7 @@ def _real(config: NodeConfig, api: Api) -> Agent:
     """The host that this process runs on, with containers and a data plane in the kernel."""
     from nacre.node.host import drivers
 
-    guests, network, volumes, streams = drivers(config, api, api.ask_name, api.relay)
+    guests, network, volumes, streams = drivers(config, api, api.ask_name, api.relay, api.password)
     host = Host(
         id=config.host_id,
         hostname=config.hostname or facts.hostname(),
@@ -112,7 +112,8 @@ def _simulated_host(config: NodeConfig, api: Api, number: int, boot_id: str) -> 
     )
     folders = [place for folder in config.facts_folders for place in (folder, folder / hostname)]
     own = facts.Facts(folders, given={**SIMULATED_FACTS, "hostname": hostname})
-    return Agent(host, api, SimulatedGuests(), SimulatedNetwork(), SimulatedVolumes(), facts=own)
+    guests = SimulatedGuests()
+    return Agent(host, api, guests, SimulatedNetwork(), SimulatedVolumes(), SimulatedStreams(guests), facts=own)
 
 
 if __name__ == "__main__":

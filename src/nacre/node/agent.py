@@ -115,6 +115,16 @@ class Api:
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
             raise OSError(f"the API could not be asked for {name}: {error}") from error
 
+    async def password(self, guest_id: str, told: bytes | None) -> tuple[int, bytes]:
+        """Tell the encrypted password that a guest chose, or ask for it. Raises OSError."""
+        url = f"/hosts/{self._host_id}/guests/{guest_id}/password"
+        method, timeout = ("GET" if told is None else "POST"), aiohttp.ClientTimeout(total=NAME_TIMEOUT_S)
+        try:
+            async with self.session.request(method, url, data=told, timeout=timeout) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise OSError(f"the API could not be told the password: {error}") from error
+
     async def relay(self, port_id: str, request: web.BaseRequest, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
         """A guest's question to its project's catalog, which may be waited for. Raises OSError."""
         url = URL(f"http://nacre/hosts/{self._host_id}/ports/{port_id}{request.raw_path}", encoded=True)

@@ -81,6 +81,10 @@ class Attached(Struct, frozen=True):
     """MAJOR:MINOR of the block device that bears it, on which its rates are set (see nacre.node.volumes.throttle); empty where there is none."""
 
 
+VISIT = ".visit-"
+"""In a user's name as volume drivers know it: a guest's files are looked at by this process, and no longer than it lives."""
+
+
 class VolumeDriver(Protocol):
     """Makes the volumes of one host."""
 

@@ -5,7 +5,7 @@ from nacre.node.dns import NameService
 from nacre.node.dns.control import Ask
 from nacre.node.drivers import GuestDriver, ImageSource, NetworkDriver, StreamServer, VolumeDriver
 from nacre.node.images import ImageCache
-from nacre.node.metadata import MetadataService
+from nacre.node.metadata import MetadataService, Passwords
 from nacre.node.network import LinuxNetworkDriver
 from nacre.node.relay import Forward, RelayService
 from nacre.node.runtimes.containers import ContainerDriver
@@ -15,7 +15,11 @@ from nacre.protocol.guests import Guest
 
 
 def drivers(
-    config: NodeConfig, source: ImageSource, names: Ask | None = None, forward: Forward | None = None
+    config: NodeConfig,
+    source: ImageSource,
+    names: Ask | None = None,
+    forward: Forward | None = None,
+    passwords: Passwords | None = None,
 ) -> tuple[GuestDriver, NetworkDriver, VolumeDriver, StreamServer]:
     """The container runtime over the native data plane; the metadata service answers for the runtime's guests."""
     network: LinuxNetworkDriver
@@ -25,8 +29,9 @@ def drivers(
         port = network.port_at(network_id, address)
         return guests.guest(port.device_id) if port is not None else None
 
-    metadata = MetadataService(guest_at)
+    metadata = MetadataService(guest_at, passwords)
     network = LinuxNetworkDriver(config, metadata, NameService(names), RelayService(forward) if forward else None)
     volumes = HostVolumes(config)
     guests = ContainerDriver(config, network, ImageCache(config.state, source), volumes)
+    guests.opened.append(lambda parts: setattr(parts, "documents", metadata.config_drive))
     return guests, network, volumes, ContainerStreams(guests)

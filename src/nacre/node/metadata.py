@@ -9,7 +9,8 @@ Layouts: the Compute API guide's metadata chapter, and EC2's instance metadata a
 import base64
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -27,7 +28,13 @@ EC2_VERSIONS = (
 )  # fmt: skip
 RANDOM_SEED_BYTES = 512
 
+_PASSWORD = re.compile(r"/openstack/[^/]+/password/?")
+
 Tree = Mapping[str, "Tree | bytes"]
+PASSWORD_BYTES_MAX = 1020
+"""Of an encrypted password that a guest tells; as Nova has it."""
+Passwords = Callable[[str, bytes | None], Awaitable[tuple[int, bytes]]]
+"""Tells the control plane the encrypted password of a guest, or asks for it (None): (guest id, password) -> HTTP status and text. Raises OSError."""
 Lookup = Callable[[str, str], Guest | None]
 """The guest that bears an address in a network, by the network's id and the address."""
 
@@ -43,18 +50,21 @@ class Ports(Protocol):
 class MetadataService(NetworkServers):
     """One for the node. `ports` is set by the network driver that it serves."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, passwords: Passwords | None = None) -> None:
         super().__init__()
-        self._lookup = lookup
+        self._lookup, self._passwords = lookup, passwords
         self.ports: Ports | None = None
 
     async def answer(self, network_id: str, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method not in ("GET", "HEAD"):
+        is_password = _PASSWORD.fullmatch(request.path) is not None
+        if request.method not in ("GET", "HEAD") and not (is_password and request.method == "POST"):
             return web.Response(status=405, text="405 Method Not Allowed\n")
         address = (request.remote or "").partition("%")[0]
         guest = self._guest(network_id, address)
         if guest is None:
             return web.Response(status=404, text="404 Not Found: no server has this address\n")
+        if is_password:
+            return await self._password(guest.id, request)
         found = _walk(self._tree(guest), request.path)
         if found is None:
             return web.Response(status=404, text="404 Not Found\n")
@@ -63,6 +73,23 @@ class MetadataService(NetworkServers):
             return web.Response(body=found, content_type=kind)
         return web.Response(text=_listing(found))
 
+    async def _password(self, guest_id: str, request: web.BaseRequest) -> web.StreamResponse:
+        """A guest tells once which password it chose, encrypted with its owner's key."""
+        if self._passwords is None:
+            return web.Response(status=404, text="404 Not Found\n")
+        told: bytes | None = None
+        if request.method == "POST":
+            if (request.content_length or 0) > PASSWORD_BYTES_MAX:
+                return web.Response(status=400, text="400 Bad Request: the password is too long\n")
+            told = await request.read()
+            if len(told) > PASSWORD_BYTES_MAX or not told.isascii():
+                return web.Response(status=400, text="400 Bad Request: the password is too long, or no text\n")
+        try:
+            status, text = await self._passwords(guest_id, told)
+        except OSError:
+            return web.Response(status=503, text="503 Service Unavailable\n")
+        return web.Response(status=status, body=text, content_type="text/plain")
+
     def _guest(self, network_id: str, address: str) -> Guest | None:
         """By the address itself, or by the fixed address of the port whose link-local address it is."""
         port = self.ports.port_at(network_id, address) if self.ports and address else None
@@ -70,12 +97,36 @@ class MetadataService(NetworkServers):
         return self._lookup(network_id, fixed) or (self._lookup(network_id, address) if fixed != address else None)
 
     def _tree(self, guest: Guest) -> Tree:
-        ports = self.ports.ports_of(guest.id) if self.ports else []
-        ordered = sorted(
-            ports, key=lambda found: guest.ports.index(found[0].id) if found[0].id in guest.ports else len(guest.ports)
-        )
+        ordered = self._ports_of(guest)
         openstack, ec2 = _openstack(guest, ordered), _ec2(guest, ordered)
         return {"openstack": dict.fromkeys(OPENSTACK_VERSIONS, openstack), **dict.fromkeys(EC2_VERSIONS, ec2)}
+
+    def _ports_of(self, guest: Guest) -> list[tuple[Port, Network]]:
+        ports = self.ports.ports_of(guest.id) if self.ports else []
+        return sorted(ports, key=lambda found: guest.ports.index(found[0].id) if found[0].id in guest.ports else len(guest.ports))
+
+    def config_drive(self, guest: Guest) -> Tree:
+        """The same as files: what a guest that asked for a config drive gets."""
+        return documents(guest, self._ports_of(guest))
+
+
+def documents(guest: Guest, ports: list[tuple[Port, Network]]) -> Tree:
+    """A config drive (the Compute API guide's chapter on it): the newest OpenStack and EC2 documents, and the files of the server's maker."""
+    openstack: dict[str, Tree | bytes] = dict(_openstack(guest, ports))
+    content = {f"{number:04}": file.contents for number, file in enumerate(guest.files)}
+    if content:
+        about = msgspec.json.decode(openstack["meta_data.json"])  # type: ignore[arg-type]
+        about["files"] = [{"path": file.path, "content_path": f"/content/{number:04}"} for number, file in enumerate(guest.files)]
+        openstack["meta_data.json"] = _json(about)
+    ec2: dict[str, Tree | bytes] = {"meta-data.json": _json(_plain(_ec2(guest, ports)["meta-data"]))}
+    if guest.instance.user_data:
+        ec2["user-data"] = guest.instance.user_data
+    dated = dict.fromkeys(OPENSTACK_VERSIONS[-2:], openstack)
+    return {"openstack": {**dated, **({"content": content} if content else {})}, "ec2": {"2009-04-04": ec2, "latest": ec2}}
+
+
+def _plain(tree: Tree | bytes) -> object:
+    return tree.decode(errors="replace") if isinstance(tree, bytes) else {name: _plain(value) for name, value in tree.items()}
 
 
 def _walk(tree: Tree, path: str) -> Tree | bytes | None:
@@ -119,8 +170,6 @@ def _openstack(guest: Guest, ports: list[tuple[Port, Network]]) -> Tree:
         "devices": [],
         "dedicated_cpus": [],
     }
-    if data.admin_pass:
-        described["admin_pass"] = data.admin_pass
     files: dict[str, bytes] = {
         "meta_data.json": _json(described),
         "network_data.json": _json(network_data(ports)),

@@ -98,6 +98,12 @@ def who(rule: Rule) -> str:
     words = "anyone with a token" if rule.role is None else rule.role
     if rule.project is not None:
         words += f" of the project `{rule.project}`"
+    if rule.scoped:
+        words += " of a project"
+    if rule.system is not None:
+        words += f", or {rule.system} of the system"
+    if rule.domain is not None:
+        words += f", or {rule.domain} of the domain"
     if rule.also is not None:
         words += f", or {rule.also}"
     if rule.owner is not None:

@@ -73,7 +73,21 @@ class InstanceData(Struct, frozen=True, omit_defaults=True):
     user_data: bytes = b""
     instance_type: str = ""
     reservation_id: str = ""
-    admin_pass: str = ""
+
+
+class InjectedFile(Struct, frozen=True):
+    """A file that is written into the guest before its first boot, root's own. `path` is as the client gave it, from the root on."""
+
+    path: str
+    contents: bytes
+
+
+class Rescue(Struct, frozen=True):
+    """Another system that the guest boots instead of its own, which it sees at /rescue."""
+
+    image: ImageRef
+    password_hash: str = ""
+    """Root's in that system."""
 
 
 class Guest(Struct, frozen=True, omit_defaults=True):
@@ -98,5 +112,11 @@ class Guest(Struct, frozen=True, omit_defaults=True):
     """The process that Docker's pane asked for. A guest without it starts as the image says, under a small init of ours."""
     rebuilds: int = 0
     reboot: Literal["soft", "hard"] = "soft"
+    password_hash: str = ""
+    """Root's password as crypt(5) has it; empty leaves it as it is. It may change while the guest runs."""
+    files: tuple[InjectedFile, ...] = ()
+    config_drive: bool = False
+    """The guest's metadata lie in it, too, at /config-drive, as they were at its boot."""
+    rescue: Rescue | None = None
     request_id: str = ""
     """The request that asked for this generation; the node logs it and gives it back in its observation."""

@@ -142,7 +142,8 @@ class PortForward(Struct, frozen=True, omit_defaults=True):
     external_address: str = ""
     """A floating address of the router; empty: the host's own addresses (docker run -p)."""
     host_address: str = ""
-    """With an empty external address: the one address of the host that is meant, all of them when empty."""
+    """With an empty external address: the one address of the host that is meant, all of them when empty, and all of one version for
+    `0.0.0.0` and `::`. By IPv6 TCP alone is published."""
 
 
 class MeterRule(Struct, frozen=True, omit_defaults=True):

@@ -7,6 +7,9 @@ from msgspec import Struct
 OUTPUT_BYTES_MAX = 4096
 """What of an answer is kept."""
 
+OUTPUT = " Output: "
+"""In an output: behind it stands what the service itself has said, before it what was found."""
+
 
 class Probe(Struct, frozen=True, kw_only=True):
     """One question to an address in a network. `url`, `method`, `headers`, `body` and `tls_skip_verify` are http's."""

@@ -73,6 +73,9 @@ class Blobs(Protocol):
     def digests(self) -> Iterator[str]:
         """What is there, for the sweeper that looks for blobs without a row."""
 
+    def pinned(self) -> frozenset[str]:
+        """What is there and has its row yet to come."""
+
     def sweep(self, alone: bool = False) -> int:
         """Remove temporary leftovers of dead processes (`alone`: no other process writes here, so all but our own). Returns how many."""
 
@@ -179,6 +182,10 @@ class DirectoryBlobs:
         # Giving back the blocks of a large file takes milliseconds, which the loop is spared. What a crash leaves is swept.
         self._pool.submit(doomed.unlink, missing_ok=True)
         return True
+
+    def pinned(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._pins)
 
     def digests(self) -> Iterator[str]:
         for path in self._root.glob("??/*"):

@@ -86,7 +86,7 @@ class Listing:
             statement = statement.limit(query.limit + 1)
         result = conn.execute(statement)
         names = tuple(result.keys())
-        rows = [dict(zip(names, row, strict=True)) for row in result]
+        rows = [dict(zip(names, row, strict=True)) for row in result.all()]
         more = query.limit is not None and len(rows) > query.limit
         rows = rows[: query.limit] if query.limit is not None else rows
         if query.reverse:

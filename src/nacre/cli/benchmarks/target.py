@@ -76,6 +76,15 @@ class Target:
             raise click.ClickException(f"{method} {path}: {answer.status} {data[:500].decode(errors='replace')}")
         return json.loads(data) if data else None
 
+    def raw(self, method: str, path: str, headers: dict[str, str]) -> bytes:
+        """One request; the body as it came. Raises ClickException on another status than 200."""
+        self._connection.request(method, path, headers=headers)
+        answer = self._connection.getresponse()
+        data = answer.read()
+        if answer.status != 200:
+            raise click.ClickException(f"{method} {path}: {answer.status} {data[:500].decode(errors='replace')}")
+        return data
+
     def image(self) -> str:
         """The id of the image busybox."""
         return str(self.call("GET", "/image/v2/images?name=busybox")["images"][0]["id"])
@@ -127,13 +136,18 @@ class Target:
 
     def delete_all(self) -> None:
         """Delete every server of the project and wait until they are gone."""
-        while True:
-            servers = self.call("GET", "/compute/v2.1/servers?limit=1000")["servers"]
-            if not servers:
-                return
-            for server in servers:
-                self.call("DELETE", f"/compute/v2.1/servers/{server['id']}", expect=(204, 404))
-            self.wait(lambda: not self.call("GET", "/compute/v2.1/servers?limit=1")["servers"], "servers to go", 0.05)
+        while doomed := self._listed():
+            for ident in doomed:
+                self.call("DELETE", f"/compute/v2.1/servers/{ident}", expect=(204, 404))
+            while doomed:
+                self._await_end(doomed.pop())
+
+    def _await_end(self, ident: str) -> None:
+        path = f"/compute/v2.1/servers/{ident}"
+        self.wait(lambda: "itemNotFound" in self.call("GET", path, expect=(200, 404)), f"server {ident} to go", 0.05)
+
+    def _listed(self) -> set[str]:
+        return {server["id"] for server in self.call("GET", "/compute/v2.1/servers?limit=1000")["servers"]}
 
     def wait(self, condition: Callable[[], Any], what: str, pause_s: float = 0.001) -> Any:
         """The condition's value once it is true. Raises ClickException after WAIT_S."""

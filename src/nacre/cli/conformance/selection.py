@@ -1,5 +1,6 @@
 """Which tests run: a file of ids, less the services that nobody asked for."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from nacre.cli.conformance.results import plain, service_of
@@ -19,6 +20,11 @@ def select(services: frozenset[str], *files: Path) -> list[str]:
     lines = (line.strip() for file in files for line in file.read_text().splitlines())
     ids = [line for line in lines if line and not line.startswith("#")]
     return sorted(test_id for test_id in dict.fromkeys(ids) if wanted(test_id, services))
+
+
+def of_services(ids: Iterable[str], services: frozenset[str]) -> list[str]:
+    """Those under `tempest.api` of these services."""
+    return sorted(test_id for test_id in ids if test_id.startswith("tempest.api.") and wanted(test_id, services))
 
 
 def wanted(test_id: str, services: frozenset[str]) -> bool:

@@ -5,9 +5,14 @@ import os
 import signal
 import string
 import subprocess
+import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +39,33 @@ STOP_WAIT_S = 20.0
 LAST_LINES_MAX = 40
 
 
+class _Quiet(SimpleHTTPRequestHandler):
+    """Tempest's own lines are enough."""
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The directory that Tempest runs in, and the environment it sees."""
 
     directory: Path
-    """Exists and is empty at first."""
+    """Is made by `init`."""
     tempest_bin: Path
     """The `bin` of Tempest's environment."""
     ssh: bool = False
     """Servers are made from an image with an ssh server, and Tempest logs in to them."""
 
+    web: str = ""
+    """Where `served` serves the images that are to be imported."""
+
     last_words: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES_MAX))
     """The end of what Tempest wrote."""
+
+    @property
+    def shared(self) -> Path:
+        """What others may read: nothing but images."""
+        return self.directory / "web"
 
     @property
     def env(self) -> dict[str, str]:
@@ -54,15 +73,29 @@ class Workspace:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHON"))}
         return {**kept, "HOME": str(self.directory), "PATH": f"{self.tempest_bin}:/usr/bin:/bin", "no_proxy": "*"}
 
-    def prepare(self, state: State, ids: list[str]) -> None:
-        """`tempest init`, the configuration, and the list to load."""
-        client = connect(state)
-        command = [str(self.tempest_bin / "tempest"), "init", "ws"]
+    def init(self) -> None:
+        """Make the directory, and Tempest's own in it."""
+        self.directory.mkdir(mode=0o700)
+        self.shared.mkdir()
+        self._tempest(self.directory, "init", "ws")
+
+    def all_tests(self) -> list[str]:
+        """The ids of all tests that this Tempest has."""
+        lines = self._tempest(self.directory / "ws", "run", "--list-tests").splitlines()
+        return [line for line in lines if line.startswith("tempest.")]
+
+    def _tempest(self, directory: Path, *arguments: str) -> str:
+        command = [str(self.tempest_bin / "tempest"), *arguments]
         done = subprocess.run(
-            command, cwd=self.directory, env=self.env, capture_output=True, text=True, timeout=PREPARE_WAIT_S, check=False
+            command, cwd=directory, env=self.env, capture_output=True, text=True, timeout=PREPARE_WAIT_S, check=False
         )
         if done.returncode:
-            raise click.ClickException(f"tempest init failed:\n{done.stderr.strip()[-2000:]}")
+            raise click.ClickException(f"tempest {arguments[0]} failed:\n{done.stderr.strip()[-2000:]}")
+        return done.stdout
+
+    def configure(self, state: State, ids: list[str]) -> None:
+        """The configuration, and the list to load."""
+        client = connect(state)
         filled = string.Template(TEMPLATE.read_text()).substitute(self.values(state, client))
         configuration = self.directory / "ws/etc/tempest.conf"
         configuration.touch(mode=0o600)
@@ -71,7 +104,7 @@ class Workspace:
 
     def values(self, state: State, client: Client) -> dict[str, str]:
         """What the template leaves open. Makes a second image, whose bytes scenario tests upload too."""
-        image_file = self.directory / "tiny.img"
+        image_file = self.shared / "tiny.img"
         with image_file.open("wb") as target:
             busybox.write_tar(target)
         image_alt = register(client, SECOND_IMAGE, image_file, {"os_distro": "busybox"})
@@ -91,6 +124,7 @@ class Workspace:
             "image": images[0]["id"],
             "image_alt": image_alt,
             "image_file": str(image_file),
+            "http_image": f"{self.web}/{image_file.name}",
             "flavor": flavor,
             "flavor_alt": flavor_alt,
             "public_network": public[0]["id"],
@@ -101,6 +135,19 @@ class Workspace:
             "has_ssh": str(self.ssh).lower(),
             "has_import": str(has_import(client)).lower(),
         }
+
+    @contextmanager
+    def served(self) -> Iterator["Workspace"]:
+        """The same workspace, its images served on a port of loopback meanwhile."""
+        handler = partial(_Quiet, directory=str(self.shared))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            try:
+                yield replace(self, web=f"http://127.0.0.1:{server.server_port}")
+            finally:
+                server.shutdown()
+                thread.join()
 
     def run(self, concurrency: int) -> None:
         """Runs the listed tests, each one's line to stderr as it ends. Failures are in the results, not in an exception."""

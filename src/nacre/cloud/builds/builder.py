@@ -60,6 +60,12 @@ Fetch = Callable[[str], Awaitable[None]]
 """Bring an image of that name here, from its registry. Raises NotFound and what the registry says."""
 
 
+class Download(Protocol):
+    """Where ADD gets a URL from. Returns when it was changed last, as seconds since the epoch (0: nobody said). Raises Invalid."""
+
+    def __call__(self, url: str, target: Path) -> Awaitable[int]: ...
+
+
 def require_room(project_id: str) -> None:
     """Raises Unavailable."""
     if sum(project == project_id for project in running.values()) >= BUILDS_MAX:
@@ -70,7 +76,15 @@ class Build:
     """See the module. Belongs to one task."""
 
     def __init__(
-        self, cloud: Cloud, ctx: Context, context: BuildContext, options: Options, template: Template, say: Output, fetch: Fetch
+        self,
+        cloud: Cloud,
+        ctx: Context,
+        context: BuildContext,
+        options: Options,
+        template: Template,
+        say: Output,
+        fetch: Fetch,
+        download: Download,
     ) -> None:
         self.ident = new_id()
         self.cloud, self.ctx, self.options = cloud, ctx, options
@@ -78,7 +92,7 @@ class Build:
         self.runner = Runner(cloud, ctx, self.ident, template)
         self.escape, self.no_cache = context.dockerfile.escape, options.no_cache
         self.images: Images
-        self._context, self._say, self._fetch = context, say, fetch
+        self._context, self._say, self._fetch, self._download = context, say, fetch, download
         self._stages: list[Stage] = []
 
     @property
@@ -87,6 +101,10 @@ class Build:
 
     async def say(self, text: str) -> None:
         await self._say(text)
+
+    async def download(self, url: str, target: Path) -> int:
+        await self.say(f"Downloading {url}\n")
+        return await self._download(url, target)
 
     async def run(self, scratch: Path) -> State:
         """Returns the image. Raises CloudError; CommandFailed for a command's status."""

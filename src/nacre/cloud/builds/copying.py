@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from nacre.cloud.builds import trees
 from nacre.cloud.builds.context import plain
@@ -26,21 +26,38 @@ _MODE = re.compile(r"[0-7]{1,4}")
 _ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 
 
+class Source(NamedTuple):
+    """`path` lies in `tree`; `name` is what it was called by. An archive that `unpacks` is taken for what is in it."""
+
+    tree: Tree
+    path: str
+    name: str
+    unpacks: bool = False
+
+    @property
+    def node(self) -> Node:
+        found = self.tree.get(self.path)
+        assert found is not None
+        return found
+
+
 @dataclass(frozen=True)
 class Copy:
-    """`target` is absolute, and ends with a slash where it must be a folder. `paths` are in `tree`, `names` as they were called."""
+    """`target` is absolute, and ends with a slash where it must be a folder."""
 
     verb: str
-    tree: Tree
-    paths: tuple[str, ...]
-    names: tuple[str, ...]
+    sources: tuple[Source, ...]
     target: str
     chown: str = ""
     mode: int | None = None
 
-    @property
-    def unpacks(self) -> bool:
-        return self.verb == "ADD"
+
+def written(path: Path, name: str, *, mode: int = 0o644, mtime: int = 0) -> Source:
+    """A file of the scratch folder as a source: what a here-document says, what was fetched."""
+    node = Node(FILE, mode, mtime=mtime, size=path.stat().st_size, path=path)
+    tree = Tree()
+    tree.put(clean(name), node)
+    return Source(tree, clean(name), name)
 
 
 def mode_of(text: str) -> int | None:
@@ -79,19 +96,16 @@ def digest(copy: Copy) -> str:
     """What is copied, in one word for the cache: names, modes, owners and bytes, not times."""
     hasher = hashlib.sha256()
     with _Files() as files:
-        for path, name in zip(copy.paths, copy.names, strict=True):
-            top = copy.tree.get(path)
-            assert top is not None
-            if top.kind == FILE:
-                hasher.update(posixpath.basename(name).encode(errors="surrogateescape") + b"\0")
-            for each, node in copy.tree.walk(path):
-                head = [each[len(path) :], node.kind, node.mode, node.uid, node.gid, node.size, node.target]
+        for source in copy.sources:
+            if source.node.kind == FILE:
+                hasher.update(posixpath.basename(source.name).encode(errors="surrogateescape") + b"\0")
+            for each, node in source.tree.walk(source.path):
+                head = [each[len(source.path) :], node.kind, node.mode, node.uid, node.gid, node.size, node.target]
                 hasher.update(json.dumps(head).encode())
                 if node.kind == FILE:
                     for chunk in files.chunks(node):
                         hasher.update(chunk)
-    first = copy.tree.get(copy.paths[0])
-    kind = "multi" if len(copy.paths) > 1 else ("dir" if first is not None and first.kind == FOLDER else "file")
+    kind = "multi" if len(copy.sources) > 1 else ("dir" if copy.sources[0].node.kind == FOLDER else "file")
     return f"{kind}:{hasher.hexdigest()}"
 
 
@@ -135,7 +149,7 @@ def write(copy: Copy, base: Tree, out: Path, scratch: Path) -> None:
 def folder(base: Tree, path: str, out: Path) -> None:
     """The layer that makes one folder (WORKDIR). Raises Invalid."""
     with tarfile.open(out, "w", format=tarfile.PAX_FORMAT) as tar, _Files() as files:
-        _Layer(Copy("WORKDIR", Tree(), (), (), path), base, tar, files, out.parent).folder(base.resolve(path))
+        _Layer(Copy("WORKDIR", (), path), base, tar, files, out.parent).folder(base.resolve(path))
 
 
 class _Layer:
@@ -149,8 +163,8 @@ class _Layer:
     def make(self) -> None:
         copy = self._copy
         target = self._base.resolve(copy.target)
-        is_folder = copy.target.endswith("/") or len(copy.paths) > 1
-        if len(copy.paths) > 1 and not copy.target.endswith("/"):
+        is_folder = copy.target.endswith("/") or len(copy.sources) > 1
+        if len(copy.sources) > 1 and not copy.target.endswith("/"):
             raise Invalid(
                 f"When using {copy.verb} with more than one source file, the destination must be a directory and end with a /"
             )
@@ -158,15 +172,14 @@ class _Layer:
         if there is not None and there.kind != FOLDER and is_folder:
             raise Invalid(f"{copy.verb} failed: cannot copy to non-directory: /{target}")
         is_folder = is_folder or (there is not None and there.kind == FOLDER)
-        for path, name in zip(copy.paths, copy.names, strict=True):
-            node = copy.tree.get(path)
-            assert node is not None
-            if node.kind == FOLDER:
-                self._tree(copy.tree, path, target)
-            elif copy.unpacks and self._unpacked(node, target):
+        for source in copy.sources:
+            if source.node.kind == FOLDER:
+                self._tree(source.tree, source.path, target)
+            elif source.unpacks and self._unpacked(source.node, target):
                 continue
             else:
-                self._put(posixpath.join(target, posixpath.basename(name)) if is_folder else target, self._owned(node))
+                path = posixpath.join(target, posixpath.basename(source.name)) if is_folder else target
+                self._put(path, self._owned(source.node))
 
     def _owned(self, node: Node) -> Node:
         """Owner and mode as the instruction says: root's without a word."""

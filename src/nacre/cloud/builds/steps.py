@@ -5,12 +5,14 @@ import json
 import posixpath
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from nacre.cloud.builds import copying, stages, words
 from nacre.cloud.builds import dockerfile as parsing
 from nacre.cloud.builds.arguments import Arguments
-from nacre.cloud.builds.copying import Copy
+from nacre.cloud.builds.copying import Copy, Source
 from nacre.cloud.builds.dockerfile import Instruction
 from nacre.cloud.builds.running import Runner
 from nacre.cloud.builds.stages import Images, State
@@ -20,7 +22,9 @@ from nacre.cloud.image import changes
 from nacre.cloud.image.rules import Row
 
 NOP = "/bin/sh -c #(nop) "
-_REMOTE = ("http://", "https://", "ftp://", "git://", "git@", "ssh://")
+_FETCHED = ("http://", "https://")
+_REMOTE = (*_FETCHED, "ftp://", "git://", "git@", "ssh://")
+FETCHED_MODE = 0o600
 
 
 class Building(Protocol):
@@ -33,6 +37,9 @@ class Building(Protocol):
     no_cache: bool
 
     async def say(self, text: str) -> None: ...
+
+    async def download(self, url: str, target: Path) -> int:
+        """Fetch a file. Returns when it was changed last (0: nobody said). Raises Invalid."""
 
     async def source(self, name: str) -> Tree:
         """The file system of --from: a stage's, or an image's. Raises Invalid, NotFound."""
@@ -67,6 +74,11 @@ class Step:
     def expand(self, text: str) -> str:
         env = self.env
         return words.expand(text, {**self.build.arguments.seen(env), **env}, self.build.escape)
+
+    def expand_text(self, text: str) -> str:
+        """The variables of a here-document."""
+        env = self.env
+        return words.expand_text(text, {**self.build.arguments.seen(env), **env}, self.build.escape)
 
     def words(self) -> list[str]:
         return words.split(self.instruction.text, self.build.escape)
@@ -215,7 +227,7 @@ async def _copy(doing: Step) -> None:
     copy, flags = await _what(doing)
     created_by = f"{NOP}{copy.verb} {flags}{await asyncio.to_thread(copying.digest, copy)} in {copy.target} "
     settings, images, parent = doing.settings, doing.build.images, doing.stage.state
-    key = stages.key_of(created_by, list(copy.names) if copy.verb == "ADD" else [])
+    key = stages.key_of(created_by, [source.name for source in copy.sources] if copy.verb == "ADD" else [])
 
     async def make() -> State:
         out = images.new_file()
@@ -229,14 +241,15 @@ async def _what(doing: Step) -> tuple[Copy, str]:
     """The copy that is asked for, and its flags as they are shown. Raises Invalid."""
     verb, flags = doing.instruction.name, doing.instruction.flags
     exact = changes.argv(doing.instruction.text)
-    names = [doing.expand(word) for word in (doing.words() if exact is None else exact)]
+    documents = {each.word for each in doing.instruction.documents}
+    names = [word if word in documents else doing.expand(word) for word in (doing.words() if exact is None else exact)]
     if len(names) < 2:
         raise Invalid(f"{verb} requires at least two arguments, but only one was provided. Destination could not be determined.")
     *sources, target = names
-    if verb == "ADD" and (remote := next((name for name in sources if name.startswith(_REMOTE)), None)):
-        raise Invalid(f"ADD of {remote} is not available: the builder fetches nothing; RUN a client that does")
     tree = await doing.build.source(doing.expand(flags["from"])) if "from" in flags else doing.build.context
-    found = await asyncio.to_thread(copying.choose, verb, tree, sources)
+    found = [each for name in sources for each in await _sources(doing, verb, tree, name, target)]
+    if not found:
+        raise Invalid(f"{verb} failed: no source files were specified")
     folder = target.endswith("/") or posixpath.basename(target) in (".", "..", "")
     whole = posixpath.normpath(posixpath.join("/", doing.settings.get("WorkingDir") or "/", target))
     whole = "/" + whole.lstrip("/")
@@ -244,9 +257,7 @@ async def _what(doing: Step) -> tuple[Copy, str]:
     mode = copying.mode_of(doing.expand(flags.get("chmod", "")))
     copy = Copy(
         verb,
-        tree,
-        tuple(path for path, _ in found),
-        tuple(name for _, name in found),
+        tuple(found),
         f"{whole.rstrip('/')}/" if folder else whole,
         chown,
         mode,
@@ -257,11 +268,32 @@ async def _what(doing: Step) -> tuple[Copy, str]:
     return copy, "".join(f"{flag} " for flag in shown)
 
 
+async def _sources(doing: Step, verb: str, tree: Tree, name: str, target: str) -> list[Source]:
+    """What one source of COPY or ADD means. Raises Invalid."""
+    document = next((each for each in doing.instruction.documents if each.word == name), None)
+    if document is not None:
+        path = doing.build.images.new_file()
+        text = doing.expand_text(document.text) if document.expands else document.text
+        await asyncio.to_thread(path.write_text, text)
+        return [copying.written(path, document.name)]
+    if verb == "ADD" and name.startswith(_REMOTE):
+        if not name.startswith(_FETCHED):
+            raise Invalid(f"ADD of {name} is not available: the builder fetches http and https; RUN a client that does")
+        file = posixpath.basename(urlsplit(name).path)
+        if target.endswith("/") and not file:
+            raise Invalid(f"cannot determine filename for source {name}")
+        path = doing.build.images.new_file()
+        mtime = await doing.build.download(name, path)
+        return [copying.written(path, file or "file", mode=FETCHED_MODE, mtime=mtime)]
+    chosen = await asyncio.to_thread(copying.choose, verb, tree, [name])
+    return [Source(tree, path, called, unpacks=verb == "ADD") for path, called in chosen]
+
+
 async def _run(doing: Step) -> None:
     build, images, settings, parent = doing.build, doing.build.images, doing.settings, doing.stage.state
     if not parent.docker_id:
         raise Invalid("RUN needs an image: there is nothing in `scratch` that could run")
-    argv = changes.command(settings, doing.instruction.text)
+    argv = _argv(doing.instruction, settings)
     env = doing.env
     declared = build.arguments.declared(env)
     noted = [f"{name}={value}" for name, value in sorted(declared.items())]
@@ -275,6 +307,18 @@ async def _run(doing: Step) -> None:
         return images.add(parent, key, settings, created_by, layer)
 
     await _finish(doing, key, make)
+
+
+def _argv(instruction: Instruction, settings: Row) -> list[str]:
+    """A here-document alone is the shell's script; beside other words the shell reads it itself. Raises Invalid."""
+    documents = instruction.documents
+    if len(documents) == 1 and instruction.text == documents[0].word:
+        if documents[0].text.startswith("#!"):
+            raise Invalid(
+                "RUN of a here-document with an interpreter of its own (#!) is not available: call the interpreter with it"
+            )
+        return [*(settings.get("Shell") or changes.SHELL), documents[0].text]
+    return changes.command(settings, "\n".join([instruction.text, *(each.raw for each in documents)]))
 
 
 STEPS: dict[str, Callable[[Step], Awaitable[None]]] = {

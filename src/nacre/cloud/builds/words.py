@@ -43,6 +43,11 @@ def expand(text: str, env: Mapping[str, str], escape: str = "\\") -> str:
     return _Reader(text, env, escape).read()
 
 
+def expand_text(text: str, env: Mapping[str, str], escape: str = "\\") -> str:
+    """A here-document's text with its variables replaced. Quotes are only signs in it. Raises Invalid."""
+    return _TextReader(text, env, escape).read()
+
+
 class _Reader:
     """Reads one text once."""
 
@@ -151,3 +156,17 @@ class _Reader:
         if modifier == "?":
             raise Invalid(f"failed to process {self._text!r}: {name}: {word or 'not allowed to be unset'}")
         return word
+
+
+class _TextReader(_Reader):
+    """As a shell reads a here-document (POSIX.1-2017, Shell Command Language, 2.7.4): an escape is one before `$` and before itself."""
+
+    def _one(self, sign: str) -> str:
+        if sign == "$":
+            return self._variable()
+        self._at += 1
+        following = self._text[self._at : self._at + 1]
+        if sign == self._escape and following in ("$", self._escape) and following:
+            self._at += 1
+            return following
+        return sign

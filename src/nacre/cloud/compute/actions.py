@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 
 from nacre.cloud.compute import timeline
-from nacre.cloud.compute.servers import changeable, get
+from nacre.cloud.compute.servers import changeable, get, let_go
 from nacre.cloud.compute.states import TRANSITION_S_MAX, state_of
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
@@ -31,7 +31,8 @@ class Change(NamedTuple):
 
 CHANGES: dict[str, Change] = {
     "start": Change("start", frozenset({"stopped"}), lambda row: {"power": "running", "boots": row["boots"] + 1}),
-    "stop": Change("stop", frozenset({"active", "error"}), lambda row: {"power": "stopped"}),
+    # Whoever stops or reboots a server whose rescue failed has its own system again.
+    "stop": Change("stop", frozenset({"active", "error"}), lambda row: {"power": "stopped", "rescue": sa.null()}),
     "pause": Change("pause", frozenset({"active"}), lambda row: {"power": "paused"}),
     "unpause": Change("unpause", frozenset({"paused"}), lambda row: {"power": "running"}),
     "suspend": Change("suspend", frozenset({"active"}), lambda row: {"power": "suspended"}),
@@ -40,7 +41,7 @@ CHANGES: dict[str, Change] = {
     "reboot-hard": Change(
         "reboot",
         frozenset({"active", "stopped", "paused", "suspended", "error"}),
-        lambda row: {"power": "running", "boots": row["boots"] + 1, "reboot": "hard"},
+        lambda row: {"power": "running", "boots": row["boots"] + 1, "reboot": "hard", "rescue": sa.null()},
     ),
 }
 
@@ -50,6 +51,8 @@ def _change(conn: sa.Connection, ctx: Context, ident: str, action: str, verb: st
     change = CHANGES[action]
     row = ready(conn, ctx, ident, verb, change.from_states, busy=action == "reboot-hard")
     intend(conn, ctx, row, action, change.changes(row))
+    if row["rescue"] is not None:
+        let_go(conn, row, own=False)
     timeline.begin(conn, ctx, row, change.label)
 
 

@@ -1,5 +1,6 @@
 """What a server is to its host: rows to the protocol's `Guest`."""
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from nacre.cloud.containers.tables import containers
 from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.network import servers as network
 from nacre.protocol.containers import Container
-from nacre.protocol.guests import Guest, ImageRef, InstanceData, Layer, Limits
+from nacre.protocol.guests import Guest, ImageRef, InjectedFile, InstanceData, Layer, Limits, Rescue
 from nacre.store import Prepared, among
 
 _WANTED = Prepared(
@@ -25,6 +26,10 @@ _CONTAINERS = Prepared(
         among(containers.c.server_id)
     )
 )
+
+
+_POWER: dict[str, Any] = {"suspended": "paused", "shelved": "stopped"}
+"""A suspended guest is a frozen one: its memory stays where it is. One that is being shelved stops, and becomes an image."""
 
 
 def compile_guests(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> dict[str, Guest]:
@@ -64,26 +69,29 @@ def _limits(flavor: dict[str, Any], kept: dict[str, Any] | None) -> Limits:
     )
 
 
+def _image(image: dict[str, Any]) -> ImageRef:
+    return ImageRef(
+        id=image["id"],
+        digest=image["digest"],
+        size_bytes=image["size"],
+        disk_format=image["disk_format"],
+        container_format=image["container_format"],
+        properties=image["properties"],
+        layers=tuple(Layer(layer["digest"], layer["size_bytes"]) for layer in image.get("layers") or ()),
+        config=image.get("config") or {},
+    )
+
+
 def _guest(row: dict[str, Any], ports: list[str], runtime: Any, kept: dict[str, Any] | None) -> Guest:
-    image, flavor = row["image"], row["flavor"]
+    flavor = row["flavor"]
     return Guest(
         id=row["id"],
         runtime=runtime,
         generation=row["generation"],
-        # A suspended guest is a frozen one: its memory stays where it is.
-        power="paused" if row["power"] == "suspended" else row["power"],
+        power=_POWER.get(row["power"], row["power"]),
         boots=row["boots"],
         rebuilds=row["rebuilds"],
-        image=ImageRef(
-            id=image["id"],
-            digest=image["digest"],
-            size_bytes=image["size"],
-            disk_format=image["disk_format"],
-            container_format=image["container_format"],
-            properties=image["properties"],
-            layers=tuple(Layer(layer["digest"], layer["size_bytes"]) for layer in image.get("layers") or ()),
-            config=image.get("config") or {},
-        ),
+        image=_image(row["image"]),
         limits=_limits(flavor, kept),
         container=None if kept is None else _container(kept),
         instance=InstanceData(
@@ -100,5 +108,9 @@ def _guest(row: dict[str, Any], ports: list[str], runtime: Any, kept: dict[str, 
         ),
         ports=tuple(ports),
         reboot=row["reboot"],
+        password_hash=row["password_hash"],
+        files=tuple(InjectedFile(file["path"], base64.b64decode(file["contents"])) for file in row["files"]),
+        config_drive=row["config_drive"],
+        rescue=None if row["rescue"] is None else Rescue(_image(row["rescue"]["image"]), row["rescue"]["password_hash"]),
         request_id=row["request_id"],
     )

@@ -1,5 +1,7 @@
 """Which image bytes a host may fetch: those that its own servers name."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from nacre.cloud.compute.tables import servers
@@ -8,8 +10,17 @@ from nacre.cloud.compute.tables import servers
 def host_needs(conn: sa.Connection, host_id: str, digest: str) -> bool:
     """Whether a server of this host starts from these bytes: an archive, or a layer of its image."""
     here = servers.c.host_id == host_id
-    whole = sa.select(servers.c.id).where(here, servers.c.image["digest"].as_string() == digest)
-    each = sa.func.json_each(servers.c.image, "$.layers").table_valued("value")
-    layer = sa.select(servers.c.id).select_from(sa.join(servers, each, sa.true()))
-    layer = layer.where(here, sa.func.json_extract(each.c.value, "$.digest") == digest)
-    return any(conn.execute(query.limit(1)).first() is not None for query in (whole, layer))
+    return any(conn.execute(query.where(here).limit(1)).first() is not None for query in naming(digest))
+
+
+def naming(digest: str) -> tuple[sa.Select[tuple[str]], ...]:
+    """The servers that start from these bytes, or are rescued with them: an archive, or a layer of an image."""
+    rescue = servers.c.rescue["image"]["digest"].as_string()
+    whole = [sa.select(servers.c.id).where(name == digest) for name in (servers.c.image["digest"].as_string(), rescue)]
+    return (*whole, _with_layer(servers.c.image, "$.layers", digest), _with_layer(servers.c.rescue, "$.image.layers", digest))
+
+
+def _with_layer(column: sa.Column[Any], place: str, digest: str) -> sa.Select[tuple[str]]:
+    each = sa.func.json_each(column, place).table_valued("value")
+    joined = sa.select(servers.c.id).select_from(sa.join(servers, each, sa.true()))
+    return joined.where(sa.func.json_extract(each.c.value, "$.digest") == digest)

@@ -44,4 +44,6 @@ def settle(conn: sa.Connection, server_id: str, status: str) -> None:
 
 
 def find(conn: sa.Connection, ctx: Context, query: Query) -> Page:
-    return find_page(conn, LISTING, query)
+    """An admin's are all, everybody else's the project's."""
+    where = () if ctx.is_admin else (migrations.c.project_id == ctx.project_id,)
+    return find_page(conn, LISTING, query, *where)

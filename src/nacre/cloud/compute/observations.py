@@ -33,6 +33,11 @@ EVENTS: dict[str, str] = {
     "detach_interface": "compute_detach_interface",
     "add_fixed_ip": "compute_add_fixed_ip_to_instance",
     "remove_fixed_ip": "compute_remove_fixed_ip_from_instance",
+    "rescue": "compute_rescue_instance",
+    "unrescue": "compute_unrescue_instance",
+    "shelve": "compute_shelve_instance",
+    "unshelve": "compute_unshelve_instance",
+    "set-password": "compute_set_admin_password",
     "delete": "compute_terminate_instance",
 }
 """action -> the event by which Nova's clients know it."""
@@ -97,7 +102,8 @@ def _record(conn: sa.Connection, row: Mapping[str, Any], seen: Observation) -> N
             # It ended by itself: as Nova does, what it is becomes what is wanted, until somebody starts it.
             changes["power"] = "stopped"
     if met:
-        changes["deadline"] = None
+        # A server that is being shelved has its image ahead of it, which has to come by the same deadline.
+        changes["deadline"] = row["deadline"] if row["power"] == "shelved" and seen.state != "error" else None
         if row["launched_at"] is None and seen.state != "error":
             changes["launched_at"] = now()
         _tell(conn, row, seen)

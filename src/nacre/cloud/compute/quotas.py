@@ -22,7 +22,7 @@ DEFAULTS: dict[str, int] = {
     "key_pairs": 100,
     "server_groups": 10,
     "server_group_members": 10,
-    "injected_files": 0,
+    "injected_files": 5,
     "injected_file_content_bytes": 10240,
     "injected_file_path_bytes": 255,
     "fixed_ips": UNLIMITED,
@@ -48,20 +48,74 @@ def limits_of(conn: sa.Connection, project_id: str | None) -> dict[str, int]:
     return {**defaults_of(conn), **(_set(conn, project_id) if project_id else {})}
 
 
-def used_by(conn: sa.Connection, project_id: str) -> dict[str, int]:
-    """How much of each counted resource a project uses; what is not counted per project is 0."""
-    return {**dict.fromkeys(DEFAULTS, 0), **usage.of_project(conn, project_id)}
+def _set_for_user(conn: sa.Connection, project_id: str, user_id: str) -> dict[str, int]:
+    table = tables.user_quotas
+    statement = sa.select(table.c.resource, table.c.limit).where(table.c.project_id == project_id, table.c.user_id == user_id)
+    return {row.resource: row.limit for row in conn.execute(statement)}
+
+
+def limits_of_user(conn: sa.Connection, project_id: str, user_id: str) -> dict[str, int]:
+    """What a user may have of the project's limits: all of each that was not set for the user alone."""
+    return {**limits_of(conn, project_id), **_set_for_user(conn, project_id, user_id)}
+
+
+def bounds(
+    conn: sa.Connection, project_id: str, user_id: str, limits: dict[str, int] | None = None
+) -> list[tuple[dict[str, int], dict[str, int]]]:
+    """(limits, use) of the project, and of the user where something was set for the user alone: neither may be exceeded."""
+    limits = limits_of(conn, project_id) if limits is None else limits
+    found: list[tuple[dict[str, int], dict[str, int]]] = [(limits, usage.of_project(conn, project_id))]
+    own = _set_for_user(conn, project_id, user_id)
+    if own:
+        found.append(({**limits, **own}, usage.of_user(conn, project_id, user_id)))
+    return found
+
+
+def used_by(conn: sa.Connection, project_id: str, user_id: str | None = None) -> dict[str, int]:
+    """How much of each counted resource a project uses, or one of its users; what is not counted per project is 0."""
+    counted = usage.of_project(conn, project_id) if user_id is None else usage.of_user(conn, project_id, user_id)
+    return {**dict.fromkeys(DEFAULTS, 0), **counted}
+
+
+def set_limits_of_user(
+    conn: sa.Connection, ctx: Context, project_id: str, user_id: str, limits: Mapping[str, int], *, force: bool = False
+) -> None:
+    """Raises Invalid for a limit above the project's, or below what the user uses unless it is forced."""
+    of_project = limits_of(conn, project_id)
+    used = used_by(conn, project_id, user_id)
+    for resource, limit in limits.items():
+        if of_project[resource] >= 0 and not 0 <= limit <= of_project[resource]:
+            raise Invalid(
+                f"Quota limit {limit} for {resource} must be less than or equal to {of_project[resource]}.", field=resource
+            )
+        _check_used(resource, limit, used[resource], force)
+    if not limits:
+        return
+    statement = insert(tables.user_quotas)
+    conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=["project_id", "user_id", "resource"], set_={"limit": statement.excluded["limit"]}
+        ),
+        [{"project_id": project_id, "user_id": user_id, "resource": name, "limit": limit} for name, limit in limits.items()],
+    )
+
+
+def reset_of_user(conn: sa.Connection, ctx: Context, project_id: str, user_id: str) -> None:
+    """The user may use all that the project may."""
+    table = tables.user_quotas
+    conn.execute(table.delete().where(table.c.project_id == project_id, table.c.user_id == user_id))
+
+
+def _check_used(resource: str, limit: int, used: int, force: bool) -> None:
+    if not force and 0 <= limit < used:
+        raise Invalid(f"Quota limit {limit} for {resource} must be greater than or equal to already used {used}.", field=resource)
 
 
 def set_limits(conn: sa.Connection, ctx: Context, project_id: str, limits: Mapping[str, int], *, force: bool = False) -> None:
     """Raises Invalid for a limit below what is in use, unless it is forced."""
     used = used_by(conn, project_id)
     for resource, limit in limits.items():
-        if not force and 0 <= limit < used[resource]:
-            raise Invalid(
-                f"Quota limit {limit} for {resource} must be greater than or equal to already used {used[resource]}.",
-                field=resource,
-            )
+        _check_used(resource, limit, used[resource], force)
     _store(conn, project_id, limits)
 
 
@@ -71,8 +125,9 @@ def set_defaults(conn: sa.Connection, ctx: Context, limits: Mapping[str, int]) -
 
 
 def reset(conn: sa.Connection, ctx: Context, project_id: str) -> None:
-    """The project has the defaults again."""
-    conn.execute(tables.quotas.delete().where(tables.quotas.c.project_id == project_id))
+    """The project has the defaults again, and so have its users."""
+    for table in (tables.quotas, tables.user_quotas):
+        conn.execute(table.delete().where(table.c.project_id == project_id))
 
 
 def _store(conn: sa.Connection, key: str, limits: Mapping[str, int]) -> None:

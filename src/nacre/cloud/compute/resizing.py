@@ -50,7 +50,8 @@ def resize(
     larger = {name: max(row[name], size) for name, size in _size(flavor).items()}
     more = {name: larger[name] - row[name] for name in SIZES}
     wanted = {"instances": 0, "cores": more["vcpus"], "ram": more["memory_mb"]}
-    usage.check(usage.of_project(conn, row["project_id"]), wanted, quotas.limits_of(conn, row["project_id"]))
+    for bounds, used in quotas.bounds(conn, row["project_id"], row["user_id"]):
+        usage.check(used, wanted, bounds)
     views = [view for view in hosts.snapshot(conn, alive, ratios or Ratios()) if view.id == row["host_id"]]
     try:
         plan(views, request_of({**row, **more, "requested_zone": None, "scheduler_hints": {}}))

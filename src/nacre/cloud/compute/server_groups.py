@@ -81,13 +81,27 @@ def for_create(conn: sa.Connection, ctx: Context, ident: str, count: int) -> Row
     limit = quotas.limits_of(conn, ctx.project_id)["server_group_members"]
     if 0 <= limit < len(row["members"]) + count:
         raise OverQuota("Quota exceeded, too many servers in group", field="server_group_members")
+    return {**row, "occupied": _occupied(conn, ident)}
+
+
+def of_member(conn: sa.Connection, server_id: str) -> Row | None:
+    """The group of a server that is placed anew, as `for_create` gives it; None where it is in none."""
+    ident = of_server(conn, [server_id]).get(server_id)
+    if ident is None:
+        return None
+    row = conn.execute(sa.select(server_groups).where(server_groups.c.id == ident)).mappings().one()
+    return {**row, "occupied": _occupied(conn, ident)}
+
+
+def _occupied(conn: sa.Connection, ident: str) -> dict[str, int]:
+    """host -> the group's members there."""
     statement = (
         sa.select(servers.c.host_id, sa.func.count())
         .join(server_group_members, server_group_members.c.server_id == servers.c.id)
         .where(server_group_members.c.group_id == ident, servers.c.host_id.is_not(None))
         .group_by(servers.c.host_id)
     )
-    return {**row, "occupied": {row[0]: row[1] for row in conn.execute(statement)}}
+    return {row[0]: row[1] for row in conn.execute(statement)}
 
 
 def join(conn: sa.Connection, group_id: str, server_id: str) -> None:

@@ -11,16 +11,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.cloud.collection import find as find_page
-from nacre.cloud.compute import accounting, quotas, scheduling, server_groups, timeline, usage
+from nacre.cloud.compute import accounting, injection, quotas, scheduling, server_groups, timeline, usage
 from nacre.cloud.compute.rules import hostname_of, names_of, request_of, require_unlocked
 from nacre.cloud.compute.specs import ServerSpec
 from nacre.cloud.compute.states import TRANSITION_S_MAX, status_column
 from nacre.cloud.compute.tables import flavor_access, flavors, keypairs, servers
 from nacre.cloud.containers import events, mirror
 from nacre.cloud.context import Context
-from nacre.cloud.errors import Forbidden, Invalid, NotFound
+from nacre.cloud.errors import Conflict, Forbidden, Invalid, NotFound
 from nacre.cloud.hosts import operations as hosts
 from nacre.cloud.hosts.desired import mark
+from nacre.cloud.image import leaving
 from nacre.cloud.image import operations as images
 from nacre.cloud.network import servers as network
 from nacre.cloud.scheduler import ExpressionError, HostView, NoValidHost, Ratios, Request, Strategy, plan
@@ -88,7 +89,8 @@ def create(
     public_key = public_key_of(conn, ctx, spec.key_name)
     if spec.availability_zone and ":" in spec.availability_zone and not ctx.is_admin:
         raise Forbidden("Only an admin may choose the host.", field="availability_zone")
-    count = _affordable(conn, ctx.project_id, flavor, spec)
+    count = _affordable(conn, ctx, flavor, spec)
+    injection.check(conn, ctx.project_id, spec.files)
     requests = network.resolve(conn, ctx, spec.networks)
     if count > 1 and any(request.port_id for request in requests):
         raise Invalid("Unable to launch multiple instances with a single configured port ID.", field="networks")
@@ -189,6 +191,9 @@ def _row(
         "metadata": spec.metadata,
         "tags": spec.tags,
         "user_data": spec.user_data,
+        "files": spec.files,
+        "password_hash": spec.password_hash,
+        "encrypted_password": "",
         "config_drive": spec.config_drive,
         "disk_config": spec.disk_config,
         "access_ip_v4": spec.access_ip_v4,
@@ -205,6 +210,7 @@ def _row(
         "boots": 1 if spec.power == "running" else 0,
         "rebuilds": 0,
         "reboot": "soft",
+        "rescue": None,
         "deadline": moment + TRANSITION_S_MAX,
         "locked": False,
         "locked_reason": None,
@@ -242,8 +248,18 @@ def image_for(conn: sa.Connection, ctx: Context, image_id: str | None, flavor: R
         raise Invalid("Flavor's memory is too small for requested image.", field="flavorRef", code="FlavorMemoryTooSmall")
     if flavor["disk_gb"] and row["min_disk"] > flavor["disk_gb"]:
         raise Invalid("Flavor's disk is smaller than the minimum size specified in image metadata.", field="flavorRef")
-    kept = ("id", "name", "digest", "size", "disk_format", "container_format", "docker_id", "layers", "config")
-    return {**{name: row[name] for name in kept}, "properties": {k: str(v) for k, v in (row["properties"] or {}).items()}}
+    return kept_image(row)
+
+
+IMAGE_KEPT = ("id", "name", "digest", "size", "disk_format", "container_format", "docker_id", "layers", "config")
+
+
+def kept_image(row: Row) -> Row:
+    """What a server keeps of its image (of one as `images.for_server` gives it)."""
+    return {
+        **{name: row[name] for name in IMAGE_KEPT},
+        "properties": {k: str(v) for k, v in (row["properties"] or {}).items()},
+    }
 
 
 def public_key_of(conn: sa.Connection, ctx: Context, name: str | None) -> str | None:
@@ -258,19 +274,20 @@ def public_key_of(conn: sa.Connection, ctx: Context, name: str | None) -> str | 
     return str(key.public_key) if key.type == "ssh" else None
 
 
-def _affordable(conn: sa.Connection, project_id: str, flavor: Row, spec: ServerSpec) -> int:
-    """How many of `max_count` the quota allows. Raises OverQuota when that is less than `min_count`."""
+def _affordable(conn: sa.Connection, ctx: Context, flavor: Row, spec: ServerSpec) -> int:
+    """How many of `max_count` the project's quota and the user's allow. Raises OverQuota when that is less than `min_count`."""
+    project_id = str(ctx.project_id)
     limits = quotas.limits_of(conn, project_id)
     if 0 <= limits["metadata_items"] < len(spec.metadata):
         raise Forbidden(f"Maximum number of metadata items exceeds {limits['metadata_items']}", field="metadata")
-    used = usage.of_project(conn, project_id)
     each = {"instances": 1, "cores": flavor["vcpus"], "ram": flavor["memory_mb"]}
     count = spec.max_count
-    for name, size in each.items():
-        if limits[name] >= 0 and size:
-            count = min(count, max(0, limits[name] - used[name]) // size)
-    if count < spec.min_count:
-        usage.check(used, {name: size * spec.min_count for name, size in each.items()}, limits)
+    for bounds, used in quotas.bounds(conn, project_id, ctx.user_id, limits):
+        for name, size in each.items():
+            if bounds[name] >= 0 and size:
+                count = min(count, max(0, bounds[name] - used[name]) // size)
+        if count < spec.min_count:
+            usage.check(used, {name: size * spec.min_count for name, size in each.items()}, bounds)
     return count
 
 
@@ -301,15 +318,28 @@ def with_addresses(conn: sa.Connection, rows: Sequence[Row]) -> dict[str, list[R
 
 
 def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
-    """Change name, description, hostname, access_ip_v4, access_ip_v6, disk_config."""
+    """Change name, description, hostname, access_ip_v4, access_ip_v6, disk_config, pinned_zone. Raises Conflict for another zone."""
     row = get(conn, ctx, ident)
     changes = {**values, "updated_at": now()}
+    if "pinned_zone" in changes:
+        changes["requested_zone"] = _pinned(row, changes.pop("pinned_zone"))
     conn.execute(servers.update().where(servers.c.id == ident).values(changes))
     if values.get("name", row["name"]) != row["name"]:
         mirror.renamed(conn, row, values["name"])
     if row["host_id"] and {"name", "hostname"} & values.keys():
         mark(conn, row["host_id"], "guest", ident)
     return {**row, **changes}
+
+
+def _pinned(row: Row, zone: str | None) -> str | None:
+    """The zone to which a server is pinned: none, or the one where it is. Raises Conflict."""
+    if zone is None or (row["requested_zone"] and row["requested_zone"].partition(":")[0] == zone):
+        return row["requested_zone"] if zone else None
+    if zone != row["availability_zone"] or (row["requested_zone"] or "").partition(":")[0]:
+        raise Conflict(
+            f"Instance {row['id']} can only be pinned to the availability zone where it is, once it is pinned to none."
+        )
+    return zone
 
 
 def set_metadata(conn: sa.Connection, ctx: Context, ident: str, metadata: dict[str, str], *, replace: bool) -> dict[str, str]:
@@ -364,10 +394,19 @@ def forget(conn: sa.Connection, row: Row) -> None:
     network.release(conn, row["id"])
     accounting.ended(conn, row)
     _DELETE.run(conn, ident=row["id"])
+    let_go(conn, row)
     if row["host_id"]:
         size = {"vcpus": -row["vcpus"], "memory_mb": -row["memory_mb"], "disk_gb": -row["disk_gb"]}
         hosts.claim(conn, row["host_id"], guests=-1, **size)
     usage.change(conn, row["project_id"], instances=-1, cores=-row["vcpus"], ram=-row["memory_mb"])
+
+
+def let_go(conn: sa.Connection, row: Row, *, own: bool = True, rescue: bool = True) -> None:
+    """The server (as its row was) does not name its own image, or that of its rescue, any more."""
+    if own:
+        leaving.leave(conn, row["image"])
+    if rescue and row["rescue"] is not None:
+        leaving.leave(conn, row["rescue"]["image"])
 
 
 def user_data_of(row: Row) -> bytes:

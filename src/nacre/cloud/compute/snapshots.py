@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.compute import quotas, timeline
 from nacre.cloud.compute.actions import ready
+from nacre.cloud.compute.tables import shelved_images
 from nacre.cloud.context import Context
 from nacre.cloud.core import Cloud
 from nacre.cloud.errors import CloudError, Conflict, Forbidden, NotFound
@@ -52,17 +53,20 @@ def begin(conn: sa.Connection, ctx: Context, ident: str, name: str, metadata: di
     limit = quotas.limits_of(conn, row["project_id"])["metadata_items"]
     if 0 <= limit < len(metadata):
         raise Forbidden(f"Maximum number of metadata items exceeds {limit}", field="metadata")
+    image = queue(conn, ctx, row, name, metadata, kind, verb)
+    timeline.begin(conn, ctx, row, verb)
+    return row, image
+
+
+def queue(conn: sa.Connection, ctx: Context, row: Row, name: str, metadata: dict[str, str], kind: str, verb: str) -> Row:
+    """The image's row, without bytes. Raises Conflict where another image of the server is on its way."""
+    ident = row["id"]
     if _under_way(conn, ident):
         raise Conflict(f"Cannot '{verb}' instance {ident} while it is in task_state image_snapshot", code="InstanceInvalidState")
     own = {"image_type": kind, "instance_uuid": ident, "base_image_ref": row["image_id"] or "", "user_id": ctx.user_id}
     properties = {**row["image"].get("properties", {}), **own, **metadata}
-    image = images.create(
-        conn,
-        ctx,
-        {"name": name, "container_format": "docker", "disk_format": "raw", "min_disk": row["disk_gb"], "properties": properties},
-    )
-    timeline.begin(conn, ctx, row, verb)
-    return row, image
+    about: Row = {"name": name, "owner": row["project_id"], "min_disk": row["disk_gb"], "properties": properties}
+    return images.create(conn, ctx, {**about, "container_format": "docker", "disk_format": "raw"})
 
 
 def _under_way(conn: sa.Connection, server_id: str) -> bool:
@@ -73,20 +77,25 @@ def _under_way(conn: sa.Connection, server_id: str) -> bool:
 
 
 async def _make(cloud: Cloud, ctx: Context, server: Row, image_id: str) -> None:
+    try:
+        await bring(cloud, server, image_id)
+    except (CloudError, OSError) as error:
+        log.warning("image %s of server %s was not made: %s [%s]", image_id, server["id"], error, ctx.request_id)
+        await cloud.store.write(_drop, image_id)
+
+
+async def bring(cloud: Cloud, server: Row, image_id: str) -> None:
+    """The image's bytes: what the server changed, as one layer more on its image's. Raises CloudError, OSError; nothing is kept then."""
     async with _slots:
-        try:
-            await cloud.store.write(_saving, image_id)
-            config, layers = await commits.base_of(cloud, server["image"])
-            async with Intake(cloud) as intake:
-                stream = await cloud.hosts.open(server["host_id"], "commit", server["id"], {"pause": True})
-                blob = await intake.stream(commits.layer_of(stream))
-                layers.append(Layer(blob.digest, blob.size, manifests.OCI_LAYER, blob.digest))
-                commits.note(config, blob.digest, "", f"createImage of server {server['id']}", "")
-                content = await intake.content(manifests.encode(config), layers)
-                await cloud.store.write(_finish, image_id, content)
-        except (CloudError, OSError) as error:
-            log.warning("image %s of server %s was not made: %s [%s]", image_id, server["id"], error, ctx.request_id)
-            await cloud.store.write(_drop, image_id)
+        await cloud.store.write(_saving, image_id)
+        config, layers = await commits.base_of(cloud, server["image"])
+        async with Intake(cloud) as intake:
+            stream = await cloud.hosts.open(server["host_id"], "commit", server["id"], {"pause": True})
+            blob = await intake.stream(commits.layer_of(stream))
+            layers.append(Layer(blob.digest, blob.size, manifests.OCI_LAYER, blob.digest))
+            commits.note(config, blob.digest, "", f"image of server {server['id']}", "")
+            content = await intake.content(manifests.encode(config), layers)
+            await cloud.store.write(_finish, image_id, content)
 
 
 def _saving(conn: sa.Connection, image_id: str) -> None:
@@ -108,9 +117,12 @@ def _drop(conn: sa.Connection, image_id: str) -> None:
 
 
 def forget(conn: sa.Connection) -> int:
-    """At the start of the only API process: images whose bytes an earlier one was to bring will never be whole. Returns how many."""
+    """At the start of the only API process: images whose bytes an earlier one was to bring will never be whole. Returns how many.
+
+    Those of servers that are shelved stay: the sweeper brings them."""
     made_here = sa.select(image_properties.c.image_id).where(image_properties.c.name == "instance_uuid")
-    gone = conn.execute(table.delete().where(table.c.id.in_(made_here), table.c.status.in_(UNDER_WAY)))
+    kept = table.c.id.in_(sa.select(shelved_images.c.image_id))
+    gone = conn.execute(table.delete().where(table.c.id.in_(made_here), table.c.status.in_(UNDER_WAY), sa.not_(kept)))
     return gone.rowcount
 
 

@@ -39,7 +39,10 @@ class ServerSpec(Struct, kw_only=True):
     disk_config: Literal["AUTO", "MANUAL"] = "MANUAL"
     access_ip_v4: str = ""
     access_ip_v6: str = ""
-    admin_pass: str | None = None
+    password_hash: str = ""
+    """Root's password as crypt(5) has it; empty leaves it as the image has it."""
+    files: list[dict[str, str]] = []
+    """[{path, contents}]: what is written into it before its first boot; the contents in base64, already checked."""
     min_count: int = 1
     max_count: int = 1
     power: Literal["running", "stopped"] = "running"

@@ -28,6 +28,12 @@ OBSERVED: dict[str, State] = {
 }
 SUSPENDED = State("SUSPENDED", "suspended", None, 4)
 """What `paused` is for a server whose intent is to be suspended."""
+RESCUED = State("RESCUE", "rescued", None, 1)
+"""What any state is while the server boots another system than its own; the power state is the observed one."""
+SHELVED = State("SHELVED", "shelved", None, 4)
+"""Stopped, and about to become an image: what it has on its host goes as soon as the image is whole."""
+OFFLOADED = State("SHELVED_OFFLOADED", "shelved_offloaded", None, 4)
+"""On no host any more: an image, and its ports with their addresses."""
 RESIZED = State("VERIFY_RESIZE", "resized", None, 1)
 """A resize that waits for its confirmation; the power state is the observed one."""
 ERROR = State("ERROR", "error", None, 0)
@@ -48,6 +54,11 @@ PENDING: dict[str, tuple[str | None, str]] = {
     "evacuate": ("REBUILD", "rebuilding"),
     "resize": ("RESIZE", "resize_finish"),
     "revert-resize": ("REVERT_RESIZE", "resize_reverting"),
+    "rescue": ("ACTIVE", "rescuing"),
+    "unrescue": ("RESCUE", "unrescuing"),
+    "shelve": ("ACTIVE", "shelving"),
+    "unshelve": ("SHELVED_OFFLOADED", "spawning"),
+    "set-password": (None, "updating_password"),
     "delete": (None, "deleting"),
 }
 """action -> (status while it is pending, None for the observed one; task state). Other actions show nothing while they are pending."""
@@ -62,9 +73,13 @@ def state_of(row: Mapping[str, Any]) -> State:
     base = OBSERVED.get(row["observed_state"] or "", BUILDING if row["host_id"] else SCHEDULING)
     if row["observed_state"] == "paused" and (row["power"] == "suspended" or row["action"] == "resume"):
         base = SUSPENDED
-    if row["old_flavor"] is not None:
+    if row["old_flavor"] is not None and not (pending and row["action"] == "resize"):
         base = RESIZED._replace(power_state=base.power_state)
-    status, task = PENDING.get(row["action"], (None, None)) if pending else (None, None)
+    if row["rescue"] is not None:
+        base = RESCUED._replace(power_state=base.power_state)
+    if row["power"] == "shelved":
+        base = SHELVED._replace(task_state="shelving_offloading") if row["host_id"] else OFFLOADED
+    status, task = PENDING.get(row["action"], (None, None)) if pending else (None, base.task_state)
     if row["fault"] is not None:
         return ERROR._replace(task_state=task if row["gone"] else None, power_state=base.power_state)
     return base._replace(status=status or base.status, task_state=task if row["host_id"] else base.task_state)
@@ -81,6 +96,9 @@ def status_column() -> sa.ColumnElement[str]:
     return sa.case(
         (servers.c.fault.is_not(None), "ERROR"),
         (sa.and_(pending, servers.c.action.in_(list(shown))), sa.case(shown, value=servers.c.action)),
+        (sa.and_(servers.c.power == "shelved", servers.c.host_id.is_not(None)), SHELVED.status),
+        (servers.c.power == "shelved", OFFLOADED.status),
+        (servers.c.rescue.is_not(None), RESCUED.status),
         (servers.c.old_flavor.is_not(None), RESIZED.status),
         (suspended, SUSPENDED.status),
         else_=observed,

@@ -63,6 +63,12 @@ servers = table(
     json("metadata", default=dict),
     json("tags", default=list),
     text("user_data", nullable=True),
+    # What is written into it before its first boot: [{path, contents}], the contents in base64.
+    json("files", default=list),
+    # Root's password as crypt(5) has it; nobody keeps the password itself.
+    text("password_hash", default=""),
+    # The password that the guest chose, encrypted by itself with its public key, as it told the metadata service.
+    text("encrypted_password", default=""),
     boolean("config_drive", default=False),
     text("disk_config", default="MANUAL"),
     text("access_ip_v4", default=""),
@@ -80,6 +86,8 @@ servers = table(
     integer("boots", default=1),
     integer("rebuilds", default=0),
     text("reboot", default="soft"),
+    # While it is rescued: {image, password_hash} of the system that it boots instead of its own.
+    json("rescue", nullable=True),
     moment("deadline", nullable=True),
     boolean("locked", default=False),
     text("locked_reason", nullable=True),
@@ -99,7 +107,7 @@ servers = table(
     sa.Index(None, "host_id"),
     sa.Index(None, "deadline"),
 )
-"""`power` is running, stopped, paused or suspended. The status that clients see is a function of these columns alone (see `states`)."""
+"""`power` is running, stopped, paused, suspended or shelved. The status that clients see is a function of these columns alone (see `states`)."""
 
 instance_actions = table(
     "instance_actions",
@@ -137,6 +145,34 @@ quotas = table(
     integer("limit"),
 )
 """What an admin set for a project; what is not here has its default (see `quotas`)."""
+
+user_quotas = table(
+    "compute_user_quotas",
+    sa.Column("project_id", sa.String(64), primary_key=True),
+    sa.Column("user_id", sa.String(64), primary_key=True),
+    sa.Column("resource", sa.String(64), primary_key=True),
+    integer("limit"),
+)
+"""What an admin set for one user of a project, within the project's own limits."""
+
+shelved_images = table(
+    "shelved_images",
+    sa.Column("server_id", sa.String(64), primary_key=True),
+    text("image_id"),
+    moment("retry_at", default=0.0),
+)
+"""The image that a server becomes as it is shelved, and of which it is made again: the cloud deletes it once the server runs again or is gone.
+
+A row outlives its server; `shelving.sweep` looks at all of them. `retry_at` is when an image that could not be made is tried again."""
+
+console_tokens = table(
+    "console_tokens",
+    id_column("token_hash"),
+    sa.Column("server_id", sa.String(64), sa.ForeignKey("servers.id", ondelete="CASCADE"), nullable=False, index=True),
+    text("console_type"),
+    moment("expires_at"),
+)
+"""Who may open a server's console: the SHA-256 of each token that was given out and is still good."""
 
 usage = table(
     "compute_usage",

@@ -28,6 +28,18 @@ def of_project(conn: sa.Connection, project_id: str) -> dict[str, int]:
     return {name: int(row[name]) if row else 0 for name in RESOURCES}
 
 
+def of_user(conn: sa.Connection, project_id: str, user_id: str) -> dict[str, int]:
+    """What one user of the project uses, counted: only those have a book that have a quota of their own."""
+    sums = (
+        sa.func.count().label("instances"),
+        sa.func.sum(servers.c.vcpus).label("cores"),
+        sa.func.sum(servers.c.memory_mb).label("ram"),
+    )
+    where = (servers.c.project_id == project_id, servers.c.user_id == user_id)
+    row = conn.execute(sa.select(*sums).where(*where)).mappings().one()
+    return {name: int(row[name] or 0) for name in RESOURCES}
+
+
 def check(used: dict[str, int], wanted: dict[str, int], limits: dict[str, int]) -> None:
     """Raises OverQuota with Nova's sentence. A limit of -1 is none."""
     over = [name for name in RESOURCES if limits.get(name, -1) >= 0 and used[name] + wanted[name] > limits[name]]

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
-from nacre.cloud.errors import NotFound
+from nacre.cloud.errors import Conflict, NotFound
 from nacre.cloud.hosts.tables import hosts
 from nacre.store import Prepared
 from nacre.store.schema import now
@@ -21,7 +21,7 @@ SUMMED = ("vcpus", "claimed_vcpus", "memory_mb", "claimed_memory_mb", "disk_gb",
 
 
 def is_up(row: Mapping[str, object], alive: Alive) -> bool:
-    return alive is None or row["id"] in alive
+    return not row["forced_down"] and (alive is None or row["id"] in alive)
 
 
 def number_of(host_id: str) -> int:
@@ -70,6 +70,24 @@ def set_enabled(conn: sa.Connection, ctx: Context, ident: str, enabled: bool, re
     values = {"enabled": enabled, "disabled_reason": None if enabled else reason, "updated_at": now()}
     conn.execute(hosts.update().where(hosts.c.id == row["id"]).values(values))
     return {**row, **values}
+
+
+def set_forced_down(conn: sa.Connection, ctx: Context, ident: str, forced: bool) -> Row:
+    """Whether the host is taken for lost whatever its node says: it gets no servers, and those there may be evacuated."""
+    row = get(conn, ctx, ident)
+    values = {"forced_down": forced, "updated_at": now()}
+    conn.execute(hosts.update().where(hosts.c.id == row["id"]).values(values))
+    return {**row, **values}
+
+
+def delete(conn: sa.Connection, ctx: Context, ident: str, alive: Alive) -> None:
+    """Forget a host. One whose node comes back joins anew. Raises Conflict while it is up or has servers."""
+    row = get(conn, ctx, ident)
+    if row["guests"]:
+        raise Conflict(f"Unable to delete compute service of {row['hostname']}: it is hosting instances. Migrate them first.")
+    if is_up({**row, "forced_down": False}, alive):
+        raise Conflict(f"Unable to delete compute service of {row['hostname']}: its node is up. Stop it first.")
+    conn.execute(hosts.delete().where(hosts.c.id == row["id"]))
 
 
 def zones(conn: sa.Connection, ctx: Context, alive: Alive) -> list[tuple[str, bool, list[Row]]]:

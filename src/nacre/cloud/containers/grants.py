@@ -5,7 +5,7 @@ The node asks its own root once more (`Container.host_access`): what is written 
 
 import sqlalchemy as sa
 
-from nacre.cloud.containers.policies import HOST_ACCESS, POLICIES
+from nacre.cloud.containers.policies import GRANTED, HOST_ACCESS, POLICIES
 from nacre.cloud.containers.tables import grants
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden, Invalid
@@ -30,6 +30,11 @@ def check(conn: sa.Connection, ctx: Context, container: Container) -> None:
         )
 
 
+def has(conn: sa.Connection, ctx: Context, policy: str) -> bool:
+    """Whether the project has been granted the row, or whoever asks needs no grant."""
+    return POLICIES[policy].allows(ctx, {}) or policy in of_project(conn, ctx, ctx.project_id or "")
+
+
 def of_project(conn: sa.Connection, ctx: Context, project_id: str) -> list[str]:
     """The policy rows that the project has been granted, sorted."""
     select = sa.select(grants.c.policy).where(grants.c.project_id == project_id).order_by(grants.c.policy)
@@ -51,8 +56,6 @@ def forbid(conn: sa.Connection, ctx: Context, project_id: str, policy: str) -> N
 def _row(policy: str) -> str:
     """`docker:privileged` or `privileged`."""
     name = policy.removeprefix("docker:")
-    if name not in HOST_ACCESS:
-        raise Invalid(
-            f"{policy} cannot be granted: use one of {', '.join(f'docker:{each}' for each in HOST_ACCESS)}", field="policy"
-        )
+    if name not in GRANTED:
+        raise Invalid(f"{policy} cannot be granted: use one of {', '.join(f'docker:{each}' for each in GRANTED)}", field="policy")
     return f"docker:{name}"

@@ -17,7 +17,10 @@ POLICIES: dict[str, Rule] = {
     "docker:host_paths": ADMIN,
     "docker:devices": ADMIN,
     "docker:seccomp_unconfined": ADMIN,
+    "docker:private_urls": ADMIN,
 }
 
 HOST_ACCESS = ("privileged", "host_network", "host_pid", "host_paths", "devices", "seccomp_unconfined")
 """As in nacre.protocol.containers.Container.host_access: `docker:` and the name is the row."""
+GRANTED = (*HOST_ACCESS, "private_urls")
+"""All that an admin allows to a project: `private_urls` is what builds may fetch, from networks that are not the Internet."""

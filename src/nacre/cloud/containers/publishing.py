@@ -94,9 +94,11 @@ def _binding(protocol: str, port: int, binding: Mapping[str, Any]) -> Wanted:
             address = str(ipaddress.ip_address(address))
         except ValueError:
             raise Invalid(f"invalid IP address: {address}", field="PortBindings") from None
-        if ":" in address:
+        if "%" in address:
+            raise Invalid(f"invalid IP address: {address}: a port cannot be published on one link", field="PortBindings")
+        if ":" in address and protocol != "tcp":
             raise Invalid(
-                f"ports are published on IPv4 addresses of the host only in this cloud, not on {address}", field="PortBindings"
+                f"by IPv6 tcp alone is published in this cloud: {port}/{protocol} on {address} is not", field="PortBindings"
             )
     first = last = 0
     if text not in ("", "0"):

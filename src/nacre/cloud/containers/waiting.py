@@ -102,8 +102,7 @@ class Wait:
     def look(self, conn: sa.Connection) -> int | None:
         """The exit status, once the condition is met."""
         row = row_of(conn, self.server_id)
-        # What has ended and is to leave nothing is removed for everybody: its host tidies up in its own time.
-        if row is None or (self._condition == "removed" and row["gone"] and row["observed_state"] == "stopped"):
+        if row is None:
             return self._last_exit(conn)
         if self._condition == "next-exit":
             last = events.last_of(conn, self._project, self._actor, "die", self._after)

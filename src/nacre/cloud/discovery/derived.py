@@ -58,8 +58,8 @@ Key = tuple[str, str]
 
 def reconcile(conn: sa.Connection, server_ids: Sequence[str]) -> int:
     """Register what these servers are now, and take away what they are not (any more). Returns how many services differed."""
-    wanted, at = _wanted(conn, server_ids)
     registered = _registered(conn, server_ids)
+    wanted, at = _wanted(conn, server_ids, registered)
     differed = 0
     for project_id in {**wanted, **registered}:
         before, after = registered[project_id], wanted[project_id]
@@ -94,8 +94,13 @@ def _fresh(
     return fresh
 
 
-def _wanted(conn: sa.Connection, server_ids: Sequence[str]) -> tuple[dict[str, dict[Key, tuple[str, Service]]], dict[str, Row]]:
-    """(by project the services there ought to be, each with its server's id; the hosts by name)."""
+def _wanted(
+    conn: sa.Connection, server_ids: Sequence[str], registered: Mapping[str, Mapping[Key, Row]]
+) -> tuple[dict[str, dict[Key, tuple[str, Service]]], dict[str, Row]]:
+    """(by project the services there ought to be, each with its server's id; the hosts by name).
+
+    Of several servers that chose one id the one that has it keeps it.
+    """
     running = _RUNNING.rows(conn, ids=list(server_ids))
     addresses: dict[str, list[str]] = defaultdict(list)
     if running:
@@ -104,7 +109,10 @@ def _wanted(conn: sa.Connection, server_ids: Sequence[str]) -> tuple[dict[str, d
     wanted: dict[str, dict[Key, tuple[str, Service]]] = defaultdict(dict)
     for row in running:
         for service in services_of(thing_of(row, addresses[row["id"]])):
-            wanted[row["project_id"]].setdefault((row["host"], service.id), (row["id"], service))
+            of_project, key = wanted[row["project_id"]], (row["host"], service.id)
+            holder = registered.get(row["project_id"], {}).get(key, {}).get("server_id")
+            if key not in of_project or holder == row["id"]:
+                of_project[key] = (row["id"], service)
     return wanted, {row["host"]: row for row in running}
 
 
@@ -115,7 +123,7 @@ def thing_of(row: Mapping[str, Any], addresses: Sequence[str]) -> Thing:
     config = row["config"]
     if config is None:
         return Thing(
-            **common, image=str(row["image"].get("name") or ""), settings=row["server_metadata"], ports=(), is_server=True
+            **common, image=str(row["image"].get("name") or ""), settings=row["server_metadata"], ports=(), server_id=row["id"]
         )
     env = dict(each.partition("=")[::2] for each in config.get("Env") or ())
     bindings = (row["host_config"] or {}).get("PortBindings") or {}
@@ -173,9 +181,9 @@ def all_ids(conn: sa.Connection) -> list[str]:
 
 def differing(conn: sa.Connection, server_ids: Sequence[str]) -> list[str]:
     """Those of the servers whose services are not what they ought to be. It only looks."""
-    wanted, _ = _wanted(conn, server_ids)
-    found: dict[str, None] = {}
     registered = _registered(conn, server_ids)
+    wanted, _ = _wanted(conn, server_ids, registered)
+    found: dict[str, None] = {}
     for project_id in {**wanted, **registered}:
         before, after = registered[project_id], wanted[project_id]
         found |= {str(row["server_id"]): None for key, row in before.items() if key not in after}

@@ -1,14 +1,16 @@
 """HTTP and TCP checks: this process plans when each is due, and the node that bears the service's address asks, from inside the
 tenant's network. The API process itself never connects to anything that a tenant has named.
 
-Only addresses of the project's own ports are asked. An answer is written down when the status changes; one that only says other words
-is written every OUTPUT_EVERY_S.
+Only addresses of the project's own ports are asked. An answer is written down when it is another one: another status, or another cause of
+the same status (refused, redirected, another number of HTTP's). Where only what the service itself says is other, it is written every
+OUTPUT_EVERY_S.
 """
 
 import asyncio
 import ipaddress
 import logging
 import random
+from collections import Counter
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,12 +27,14 @@ from nacre.cloud.discovery.tables import services
 from nacre.cloud.errors import CloudError, Invalid
 from nacre.cloud.leases import boottime_s
 from nacre.cloud.network.tables import fixed_ips, ports
-from nacre.protocol.probes import Probe, Probed
+from nacre.protocol.probes import OUTPUT, Probe, Probed
 from nacre.store import Store
 
 PLAN_EVERY_S = 0.5
 AT_ONCE_MAX = 128
-"""Checks of all projects that are under way at the same time; others wait for their turn."""
+"""Checks of all projects that are under way at the same time; others wait for their turn, the one that has waited longest is next."""
+AT_ONCE_OF_PROJECT_MAX = 32
+"""Those of one project: services that do not answer keep nobody else's from being asked."""
 STAGGER_S_MAX = 1.0
 """Checks that this process meets for the first time are spread over so long, so that not all of a cloud's come at once."""
 OUTPUT_EVERY_S = 300.0
@@ -48,6 +52,8 @@ class Plan:
 
     def __init__(self) -> None:
         self.due_s: dict[Key, float] = {}
+        self.asked: dict[Key, Row] = {}
+        """What each check was when it was planned last."""
         self.running: dict[Key, asyncio.Task[None]] = {}
         self.written_s: dict[Key, float] = {}
 
@@ -63,20 +69,31 @@ async def start_due(cloud: Cloud) -> None:
     """Begin the checks whose time has come. Those that are still under way are left to end."""
     plan = _plans.setdefault(cloud.store, Plan())
     rows = {_key(row): row for row in cloud.store.read_now(checks.of_types, "http", "tcp")}
-    for known in (plan.due_s, plan.written_s):
+    known: dict[Key, Any]
+    for known in (plan.due_s, plan.asked, plan.written_s):
         for key in known.keys() - rows.keys():
             del known[key]
     moment = boottime_s()
     for key, row in rows.items():
         if key not in plan.due_s:
             plan.due_s[key] = moment + random.uniform(0, STAGGER_S_MAX)  # noqa: S311 - spread, not a secret
-        if plan.due_s[key] > moment or key in plan.running:
-            continue
+        elif key in plan.asked and not _is_same(plan.asked[key], row):
+            plan.due_s[key] = moment  # It was registered anew: what was planned was another check's.
+        plan.asked[key] = row
+    of_project = Counter(key[0] for key in plan.running)
+    for key in sorted((key for key in rows if plan.due_s[key] <= moment and key not in plan.running), key=plan.due_s.__getitem__):
         if len(plan.running) >= AT_ONCE_MAX:
             return
-        plan.due_s[key] = moment + interval_s(row)
-        task = plan.running[key] = asyncio.create_task(_run(cloud, plan, key, row))
+        if of_project[key[0]] >= AT_ONCE_OF_PROJECT_MAX:
+            continue
+        of_project[key[0]] += 1
+        plan.due_s[key] = moment + interval_s(rows[key])
+        task = plan.running[key] = asyncio.create_task(_run(cloud, plan, key, rows[key]))
         task.add_done_callback(partial(_forget, plan, key))
+
+
+def _is_same(before: Row, now: Row) -> bool:
+    return bool(before["renewals"] == now["renewals"] and before["definition"] == now["definition"])
 
 
 def _forget(plan: Plan, key: Key, task: "asyncio.Task[None]") -> None:
@@ -100,7 +117,11 @@ def _nanoseconds(row: Row, field: str) -> int:
 async def _run(cloud: Cloud, plan: Plan, key: Key, row: Row) -> None:
     try:
         found = await ask(cloud, row)
-        if found is None or not _is_news(plan, key, row, found):
+        if found is None:
+            # It is asked as soon as its host is back, however long its interval.
+            plan.due_s[key] = min(plan.due_s.get(key, 0.0), boottime_s() + PLAN_EVERY_S)
+            return
+        if not _is_news(plan, key, row, found):
             return
         await cloud.store.write(checks.record, [{**row, "status": found.status, "output": found.output}])
         plan.written_s[key] = boottime_s()
@@ -109,9 +130,14 @@ async def _run(cloud: Cloud, plan: Plan, key: Key, row: Row) -> None:
 
 
 def _is_news(plan: Plan, key: Key, row: Row, found: Probed) -> bool:
-    if found.status != row["status"]:
+    if found.status != row["status"] or _cause(found.output) != _cause(row["output"]):
         return True
     return found.output != row["output"] and boottime_s() - plan.written_s.get(key, -OUTPUT_EVERY_S) >= OUTPUT_EVERY_S
+
+
+def _cause(output: str) -> str:
+    """What was found, without the words of the service itself."""
+    return output.partition(OUTPUT)[0]
 
 
 async def ask(cloud: Cloud, row: Row) -> Probed | None:

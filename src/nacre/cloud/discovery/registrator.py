@@ -5,7 +5,7 @@
     is a check; every other SERVICE_X is metadata. They are read from the environment and, before that, from labels.
 
 A server that Nova made has neither: its metadata stands for both, the ports are those that it names, and without any it is one service
-under its own name.
+under its own name. Several servers may have one name, so the id of a server's service has the server's id where a container's has its name.
 """
 
 import re
@@ -43,7 +43,8 @@ class Thing(Struct, frozen=True, kw_only=True):
     settings: Mapping[str, str]
     """The environment, with the labels over it; or a server's metadata."""
     ports: Ports
-    is_server: bool = False
+    server_id: str = ""
+    """Of a server that Nova made."""
 
 
 class Service(Struct, frozen=True):
@@ -57,7 +58,7 @@ class Service(Struct, frozen=True):
 def services_of(thing: Thing) -> list[Service]:
     """All of them; no setting of a tenant's makes this fail."""
     ports = thing.ports
-    if thing.is_server:
+    if thing.server_id:
         ports = sorted({(int(port), "tcp") for port in map(_port_of, thing.settings) if port}) or [(0, "tcp")]
     made = {}
     for port, protocol in ports[:SERVICES_MAX]:
@@ -95,10 +96,10 @@ def _service(thing: Thing, port: int, protocol: str, *, several: bool) -> Servic
         return None
     name = said.get("name", "")
     if not name:
-        name = thing.name if thing.is_server else thing.image.rpartition("/")[2].partition("@")[0].partition(":")[0] or thing.name
+        name = thing.name if thing.server_id else thing.image.rpartition("/")[2].partition("@")[0].partition(":")[0] or thing.name
     if several and "name" not in own:
         name = f"{name}-{port}"
-    parts = [thing.host, thing.name, str(port), *(["udp"] if protocol == "udp" else [])]
+    parts = [thing.host, thing.server_id or thing.name, str(port), *(["udp"] if protocol == "udp" else [])]
     tags = [tag.replace("\\,", ",").strip() for tag in _COMMA.split(said.get("tags", "")) if tag.strip()]
     ident = said.get("id") or ":".join(parts)
     values = {

@@ -16,6 +16,7 @@ hosts = table(
     text("availability_zone", default="nova"),
     boolean("enabled", default=True),
     text("disabled_reason", nullable=True),
+    boolean("forced_down", default=False),
     json("labels", default=dict),
     integer("vcpus", default=0),
     integer("memory_mb", default=0),

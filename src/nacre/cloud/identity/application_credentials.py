@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row, find
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid, NotFound
+from nacre.cloud.identity import access_rules
 from nacre.cloud.identity.assignments import effective_roles
-from nacre.cloud.identity.changes import changed, require
+from nacre.cloud.identity.changes import changed, refuse_delegated, require
 from nacre.cloud.identity.delegations import named_roles, roles_of
 from nacre.cloud.identity.tables import application_credential_roles, application_credentials, users
-from nacre.cloud.identity.trusts import refuse_delegated
 from nacre.store import Page, Query
 from nacre.store.listing import Listing, columns_of
 from nacre.store.schema import new_hex_id, now
@@ -33,6 +33,7 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     held = effective_roles(conn, ctx.user_id, "project", ctx.project_id)
     wanted = values.pop("roles", None)
     role_ids = sorted(held) if wanted is None else named_roles(conn, wanted, held)
+    rules = values.pop("access_rules", None) or []
     ident = new_hex_id()
     try:
         conn.execute(_table.insert().values({"id": ident, "project_id": ctx.project_id, **values}))
@@ -41,21 +42,28 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     rows = [{"application_credential_id": ident, "role_id": role_id} for role_id in role_ids]
     if rows:
         conn.execute(application_credential_roles.insert(), rows)
+    access_rules.attach(conn, values["user_id"], ident, rules)
     return get(conn, ctx, values["user_id"], ident)
 
 
 def get(conn: sa.Connection, ctx: Context, user_id: str, ident: str) -> Row:
-    """With its `roles`. Raises NotFound."""
+    """With its `roles` and `access_rules`. Raises NotFound."""
     row = conn.execute(sa.select(_table).where(_table.c.id == ident, _table.c.user_id == user_id)).mappings().first()
     if row is None:
         raise NotFound.of("application credential", ident)
-    return {**row, "roles": roles_of(conn, "application_credential", ident)}
+    return _whole(conn, dict(row))
+
+
+def _whole(conn: sa.Connection, row: Row) -> Row:
+    """With its roles and access rules."""
+    roles = roles_of(conn, "application_credential", row["id"])
+    return {**row, "roles": roles, "access_rules": access_rules.of_credential(conn, row["id"])}
 
 
 def list_of_user(conn: sa.Connection, ctx: Context, user_id: str, query: Query) -> Page:
     require(conn, users, "user", user_id)
     page = find(conn, _listing, query, _table.c.user_id == user_id)
-    return Page([{**row, "roles": roles_of(conn, "application_credential", row["id"])} for row in page.rows], page.more)
+    return Page([_whole(conn, row) for row in page.rows], page.more)
 
 
 def delete(conn: sa.Connection, ctx: Context, user_id: str, ident: str) -> None:

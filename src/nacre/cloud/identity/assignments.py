@@ -58,6 +58,43 @@ def _check(conn: sa.Connection, grant: Grant) -> None:
         require(conn, roles, "role", grant.role_id)
 
 
+MANAGEABLE = frozenset({"manager", "member", "reader"})
+"""The roles that a manager of a domain may give and take."""
+
+
+def _hold_to_domain(conn: sa.Connection, ctx: Context, grant: Grant) -> None:
+    """With a token for a domain, actor and target must both be of it: others do not exist. Raises NotFound, Forbidden for its own role.
+
+    Source: Keystone's `rule:domain_managed_target_role`.
+    """
+    if ctx.sees_all or ctx.domain_id is None:
+        return
+    actors = users if grant.actor_kind == "user" else groups
+    require(conn, actors, grant.actor_kind, grant.actor_id, actors.c.domain_id == ctx.domain_id)
+    if _domain_of(conn, grant) != ctx.domain_id:
+        raise NotFound.of(grant.target_kind, grant.target_id)
+
+
+def _hold_to_roles(ctx: Context, role: Mapping[str, Any]) -> None:
+    if ctx.domain_id is not None and not ctx.is_admin and (role["name"] not in MANAGEABLE or role["domain_id"] is not None):
+        raise Forbidden(f"A manager of a domain may give and take the roles {', '.join(sorted(MANAGEABLE))} only.")
+
+
+def refuse_above_managers(conn: sa.Connection, ctx: Context, kind: ActorKind, actor_id: str) -> None:
+    """A manager of a domain changes no user, and adds to no group, with a role that it could not give: it would have that role then.
+
+    Raises Forbidden.
+    """
+    if ctx.domain_id is None or ctx.is_admin:
+        return
+    held = sa.select(assignments.c.role_id).where(_of_user if kind == "user" else assignments.c.actor_id == actor_id)
+    ids = conn.execute(held, {"user_id": actor_id}).scalars().all()
+    wanted = role_operations.expand(role_operations.inferences(conn), ids)
+    names = set(conn.execute(sa.select(roles.c.name).where(roles.c.id.in_(wanted))).scalars())
+    if names & {"admin", "service"}:
+        raise Forbidden(f"This {kind} has a role that a manager of a domain may not give; ask an admin.")
+
+
 def _exists(conn: sa.Connection, grant: Grant) -> bool:
     return conn.execute(sa.select(assignments.c.role_id).where(*grant.where())).first() is not None
 
@@ -65,7 +102,9 @@ def _exists(conn: sa.Connection, grant: Grant) -> bool:
 def add(conn: sa.Connection, ctx: Context, grant: Grant) -> None:
     """Idempotent. Raises NotFound; Forbidden for a domain's own role outside that domain."""
     _check(conn, grant)
+    _hold_to_domain(conn, ctx, grant)
     role = require(conn, roles, "role", grant.role_id)
+    _hold_to_roles(ctx, role)
     if role["domain_id"] is not None and role["domain_id"] != _domain_of(conn, grant):
         raise Forbidden("A role of a domain can only be assigned within that domain.")
     if not _exists(conn, grant):
@@ -91,12 +130,14 @@ def _domain_of(conn: sa.Connection, grant: Grant) -> str | None:
 def check(conn: sa.Connection, ctx: Context, grant: Grant) -> None:
     """Raises NotFound when there is no such assignment."""
     _check(conn, grant)
+    _hold_to_domain(conn, ctx, grant)
     if not _exists(conn, grant):
         raise NotFound(f"Could not find role assignment with role: {grant.role_id}.", code="RoleAssignmentNotFound")
 
 
 def remove(conn: sa.Connection, ctx: Context, grant: Grant) -> None:
     check(conn, ctx, grant)
+    _hold_to_roles(ctx, require(conn, roles, "role", grant.role_id))
     conn.execute(assignments.delete().where(*grant.where()))
     _tell(conn, grant)
 
@@ -108,6 +149,7 @@ def _tell(conn: sa.Connection, grant: Grant) -> None:
 def roles_of(conn: sa.Connection, ctx: Context, grant: Grant) -> list[dict[str, Any]]:
     """The roles that an actor has directly on a target."""
     _check(conn, grant)
+    _hold_to_domain(conn, ctx, grant)
     rows = conn.execute(
         sa.select(roles).join(assignments, assignments.c.role_id == roles.c.id).where(*grant.where()).order_by(roles.c.id)
     )
@@ -206,7 +248,15 @@ def find(conn: sa.Connection, ctx: Context, wanted: Filter) -> list[Assignment]:
     ]
     found = _effective(conn, stored) if wanted.effective else stored
     below = set(trees.descendants(conn, wanted.project_id)) if wanted.subtree and wanted.project_id else set()
+    if not ctx.sees_all:
+        found = _within(conn, ctx.domain_id, found)
     return [assignment for assignment in found if _matches(assignment, wanted, below)]
+
+
+def _within(conn: sa.Connection, domain_id: str | None, found: list[Assignment]) -> list[Assignment]:
+    """Those on a domain and on the projects in it."""
+    own = set(conn.execute(sa.select(projects.c.id).where(projects.c.domain_id == domain_id)).scalars()) | {domain_id}
+    return [assignment for assignment in found if assignment.grant.target_id in own]
 
 
 def _matches(assignment: Assignment, wanted: Filter, below: set[str]) -> bool:

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
-from nacre.cloud.errors import Forbidden, Invalid
+from nacre.cloud.errors import Forbidden, Invalid, NotFound, Unauthorized
+from nacre.cloud.identity import compliance, totp
 from nacre.cloud.identity.delegations import acting_user
 from nacre.cloud.identity.scopes import SYSTEM_SCOPE, UNSCOPED, Delegation, NotAuthenticated, Scope
 from nacre.cloud.identity.service import Identity
@@ -62,7 +63,15 @@ class Secret:
     secret: str
 
 
-Proof = Password | TokenProof | Secret
+@dataclass(frozen=True)
+class Passcode:
+    """A one-time password (RFC 6238) of one of the user's credentials of type totp."""
+
+    user: Reference
+    passcode: str
+
+
+Proof = Password | TokenProof | Secret | Passcode
 
 
 class Proven(NamedTuple):
@@ -72,7 +81,12 @@ class Proven(NamedTuple):
     parent: Token | None = None
 
 
-METHOD_OF: dict[type[Proof], str] = {Password: "password", TokenProof: "token", Secret: "application_credential"}
+METHOD_OF: dict[type[Proof], str] = {
+    Password: "password",
+    TokenProof: "token",
+    Secret: "application_credential",
+    Passcode: "totp",
+}
 
 
 async def log_in(store: Store, identity: Identity, proofs: tuple[Proof, ...], wanted: ScopeWanted) -> tuple[str, Token]:
@@ -84,6 +98,7 @@ async def log_in(store: Store, identity: Identity, proofs: tuple[Proof, ...], wa
     user_id = proven[0].user_id
     parent = next((each.parent for each in proven if each.parent is not None), None)
     allowed = next((each.scope for each in proven if each.scope is not None), None)
+    store.read_now(_check_factors, user_id, {*methods, *(parent.methods if parent else ())})
     if allowed is not None:
         if wanted != ANY_SCOPE and (wanted.project is None or wanted.project.id != allowed.id):
             raise Forbidden("What rests on a trust or an application credential has that scope and no other.", field="auth.scope")
@@ -102,11 +117,17 @@ async def log_in(store: Store, identity: Identity, proofs: tuple[Proof, ...], wa
 
 async def _prove(store: Store, identity: Identity, proof: Proof) -> Proven:
     if isinstance(proof, TokenProof):
-        parent = identity.tokens.validate(proof.token)
+        try:
+            parent = identity.tokens.validate(proof.token)
+        except NotAuthenticated as error:
+            # As Keystone answers: the token is what is asked for, not who asks.
+            raise NotFound("Could not find token.", code="TokenNotFound") from error
         scope = parent.facts.scope
         return Proven(parent.facts.user.id, scope if scope.delegation else None, parent)
     if isinstance(proof, Password):
-        return Proven(await check_password(store, identity, proof.user, proof.password))
+        return Proven(await check_login(store, identity, proof))
+    if isinstance(proof, Passcode):
+        return Proven(await check_passcode(store, identity, proof))
     row = store.read_now(_find_credential, proof)
     if not await identity.passwords.verify(proof.secret, row["secret_hash"] if row else None) or row is None:
         raise NotAuthenticated("wrong application credential or secret")
@@ -131,24 +152,61 @@ async def by_secret(store: Store, identity: Identity, ident: str, secret: str, r
     return issued.context(request_id)
 
 
-async def check_password(store: Store, identity: Identity, reference: Reference, password: str) -> str:
-    """The user's id. An unknown user costs as much as a wrong password and is worded the same. Raises NotAuthenticated."""
-    user_id, hashed = store.read_now(_find_user, reference) or ("", None)
+async def check_password(store: Store, identity: Identity, reference: Reference, password: str) -> Row:
+    """The user. An unknown user costs as much as a wrong password and is worded the same. Raises NotAuthenticated."""
+    user, rules = store.read_now(_find_user, reference), identity.security
+    hashed = user["password_hash"] if user else None
     if not await identity.passwords.verify(password, hashed):
+        if user is not None and rules.lockout_failure_attempts and not compliance.locked(rules, user):
+            await store.write(compliance.note_failure, rules, user["id"])
         raise NotAuthenticated("wrong user or password")
-    if store.read_now(_find_user, reference) != (user_id, hashed):
+    again = store.read_now(_find_user, reference)
+    if user is None or again is None or (again["id"], again["password_hash"]) != (user["id"], hashed):
         raise NotAuthenticated("the password was changed while it was checked")
-    return user_id
+    if compliance.locked(rules, again) or compliance.idle(rules, again):
+        raise NotAuthenticated("the user is locked out, or was away for too long")
+    if compliance.wants_note(rules, again):
+        await store.write(compliance.note_success, again["id"])
+    return again
+
+
+async def check_login(store: Store, identity: Identity, proof: Password) -> str:
+    """The user's id. Raises NotAuthenticated, Unauthorized for a password that is right and has expired."""
+    user = await check_password(store, identity, proof.user, proof.password)
+    if compliance.expired(user):
+        raise Unauthorized(f"The password is expired and needs to be changed for user: {user['id']}.", code="PasswordExpired")
+    return str(user["id"])
+
+
+async def check_passcode(store: Store, identity: Identity, proof: Passcode) -> str:
+    """The user's id. Wrong passcodes count as wrong passwords do: six digits are soon guessed. Raises NotAuthenticated."""
+    user, rules = store.read_now(_find_user, proof.user), identity.security
+    if user is None or compliance.locked(rules, user):
+        raise NotAuthenticated("no such user, or it is locked out")
+    counter = store.read_now(totp.matching, user["id"], proof.passcode)
+    if counter is None or not identity.passcodes.first_use(user["id"], counter):
+        if rules.lockout_failure_attempts:
+            await store.write(compliance.note_failure, rules, user["id"])
+        raise NotAuthenticated("wrong passcode")
+    return str(user["id"])
 
 
 def _find_credential(conn: sa.Connection, proof: Secret) -> Row | None:
     table = application_credentials
     where = [table.c.id == proof.credential.id]
     if proof.credential.id is None:
-        user_id, _ = _find_user(conn, proof.user or Reference()) or ("", None)
-        where = [table.c.name == proof.credential.name, table.c.user_id == user_id]
+        user = _find_user(conn, proof.user or Reference())
+        where = [table.c.name == proof.credential.name, table.c.user_id == (user["id"] if user else "")]
     row = conn.execute(sa.select(table).where(*where)).mappings().first()
     return None if row is None else dict(row)
+
+
+def _check_factors(conn: sa.Connection, user_id: str, methods: set[str]) -> None:
+    """A user's options may ask for several methods at once. Raises NotAuthenticated when none of its rules is met."""
+    options = conn.execute(sa.select(users.c.options).where(users.c.id == user_id)).scalar() or {}
+    rules = options.get("multi_factor_auth_rules")
+    if options.get("multi_factor_auth_enabled", True) and rules and not any(methods >= set(rule) for rule in rules):
+        raise NotAuthenticated("the user's rules ask for more methods than these")
 
 
 def _use_trust(conn: sa.Connection, user_id: str, ident: str) -> tuple[str, Scope]:
@@ -161,13 +219,12 @@ def _use_trust(conn: sa.Connection, user_id: str, ident: str) -> tuple[str, Scop
     return acting_user(dict(row)), Scope("project", row["project_id"], Delegation("trust", ident))
 
 
-def _find_user(conn: sa.Connection, reference: Reference) -> tuple[str, str | None] | None:
-    """(id, password hash)."""
+def _find_user(conn: sa.Connection, reference: Reference) -> Row | None:
     where = [users.c.id == reference.id]
     if reference.id is None:
         where = [users.c.name == reference.name, users.c.domain_id == _find_domain(conn, reference.domain, "user.domain")]
-    row = conn.execute(sa.select(users.c.id, users.c.password_hash).where(*where)).first()
-    return None if row is None else (row.id, row.password_hash)
+    row = conn.execute(sa.select(users).where(*where)).mappings().first()
+    return None if row is None else dict(row)
 
 
 def _find_domain(conn: sa.Connection, reference: Reference | None, field: str) -> str | None:

@@ -50,3 +50,25 @@ def refer(conn: sa.Connection, table: sa.Table, kind: str, ident: str | None, fi
 def home_domain(ctx: Context) -> str:
     """The domain that a thing is made in when the request names none: the token's."""
     return ctx.domain_id or getattr(ctx.token, "project_domain_id", None) or ctx.user_domain_id or "default"
+
+
+def in_scope(ctx: Context, domain_id: sa.ColumnElement[Any], *own: sa.ColumnElement[bool]) -> sa.ColumnElement[bool] | None:
+    """What a caller sees of things that belong to domains, once a policy row has let it in: with a token for a domain that domain's
+    (and `own`), else all."""
+    if ctx.sees_all or ctx.domain_id is None:
+        return None
+    return sa.or_(domain_id == ctx.domain_id, *own)
+
+
+def hold_to_domain(ctx: Context, domain_id: str | None, field: str = "domain_id") -> None:
+    """A manager of a domain makes things within it. Raises Forbidden."""
+    if ctx.domain_id is not None and not ctx.is_admin and domain_id != ctx.domain_id:
+        raise Forbidden("A manager of a domain may do this within that domain only.", field=field)
+
+
+def refuse_delegated(ctx: Context) -> None:
+    """A token that rests on a trust, or on a restricted application credential, does not make more of the kind. Raises Forbidden."""
+    facts = getattr(ctx.token, "facts", None)
+    delegation = facts.delegation if facts is not None else None
+    if delegation is not None and not delegation.get("unrestricted"):
+        raise Forbidden("A delegated token may not be used for this.")

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
 from nacre.cloud.errors import Forbidden, Invalid, NotFound
+from nacre.cloud.identity import access_rules
 from nacre.cloud.identity import roles as role_operations
 from nacre.cloud.identity.assignments import effective_roles
 from nacre.cloud.identity.tables import (
@@ -61,6 +62,8 @@ def resolve(conn: sa.Connection, kind: Kind, ident: str, user_id: str, project_i
         return None, {}
     wanted = role_operations.expand(role_operations.inferences(conn), {role["id"] for role in roles_of(conn, kind, ident)})
     held = effective_roles(conn, giver, "project", project_id)
+    if kind == "application_credential":
+        row["access_rules"] = access_rules.of_credential(conn, ident)
     return row, {role_id: name for role_id, name in held.items() if role_id in wanted}
 
 

@@ -32,7 +32,7 @@ def before_delete(conn: sa.Connection, ctx: Context, row: Row) -> None:
 
 def _visible(ctx: Context) -> sa.ColumnElement[bool] | None:
     """A user sees its own domain and those of its token's scope."""
-    if ctx.is_admin:
+    if ctx.sees_all:
         return None
     own = {ctx.user_domain_id, ctx.domain_id, getattr(ctx.token, "project_domain_id", None)}
     return projects.c.id.in_([ident for ident in own if ident])

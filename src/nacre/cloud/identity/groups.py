@@ -6,7 +6,8 @@ from nacre.cloud.collection import Collection, Row, find
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid, NotFound
 from nacre.cloud.identity import users as user_operations
-from nacre.cloud.identity.changes import changed, home_domain, merged, require
+from nacre.cloud.identity.assignments import refuse_above_managers
+from nacre.cloud.identity.changes import changed, hold_to_domain, home_domain, in_scope, merged, require
 from nacre.cloud.identity.tables import assignments, groups, memberships, projects, users
 from nacre.store import Page, Query
 from nacre.store.listing import Listing, columns_of
@@ -15,6 +16,7 @@ from nacre.store.schema import new_hex_id
 
 def _before_create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     values["domain_id"] = values.get("domain_id") or home_domain(ctx)
+    hold_to_domain(ctx, values["domain_id"])
     require(conn, projects, "domain", values["domain_id"], projects.c.is_domain)
     return values
 
@@ -38,6 +40,7 @@ operations = Collection(
     before_create=_before_create,
     before_update=_before_update,
     before_delete=_before_delete,
+    visible=lambda ctx: in_scope(ctx, groups.c.domain_id),
 )
 
 
@@ -49,6 +52,7 @@ def _both(conn: sa.Connection, ctx: Context, group_id: str, user_id: str) -> Non
 def add_user(conn: sa.Connection, ctx: Context, group_id: str, user_id: str) -> None:
     """Idempotent. Raises NotFound."""
     _both(conn, ctx, group_id, user_id)
+    refuse_above_managers(conn, ctx, "group", group_id)
     if not _is_member(conn, group_id, user_id):
         conn.execute(memberships.insert().values(group_id=group_id, user_id=user_id))
         changed(conn, user_id)

@@ -9,7 +9,7 @@ from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden, Invalid, NotFound
 from nacre.cloud.identity import domains
 from nacre.cloud.identity.cascades import forget_projects
-from nacre.cloud.identity.changes import changed, home_domain, merged, refuse_immutable, require
+from nacre.cloud.identity.changes import changed, hold_to_domain, home_domain, in_scope, merged, refuse_immutable, require
 from nacre.cloud.identity.tables import project_tags, projects
 from nacre.cloud.identity.trees import DEPTH_MAX, ancestors
 from nacre.store import Criterion, Page, Query
@@ -38,6 +38,8 @@ def _before_create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     if values.get("is_domain"):
         if values.get("parent_id") is not None or values.get("domain_id") is not None:
             raise Invalid("A project that is a domain has no parent and no domain.", field="is_domain")
+        if not ctx.is_admin:
+            raise Forbidden("Only an admin may make a domain.", field="is_domain")
         return domains.before_create(conn, ctx, values)
     domain_id, parent_id = values.get("domain_id"), values.get("parent_id")
     if parent_id is not None:
@@ -51,6 +53,7 @@ def _before_create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
         if len(ancestors(conn, parent_id)) >= DEPTH_MAX:
             raise Forbidden(f"Max hierarchy depth of {DEPTH_MAX} reached.", code="MaxDepth")
     domain_id = domain_id or home_domain(ctx)
+    hold_to_domain(ctx, domain_id)
     require(conn, projects, "domain", domain_id, projects.c.is_domain)
     return {**values, "domain_id": domain_id, "parent_id": parent_id or domain_id, "is_domain": False}
 
@@ -59,13 +62,21 @@ def _before_update(conn: sa.Connection, ctx: Context, row: Row, changes: Row) ->
     for name in ("domain_id", "parent_id", "is_domain"):
         if changes.pop(name, row[name]) != row[name]:
             raise Invalid(f"A project's {name} cannot be changed.", field=name)
+    _refuse_own_domain(ctx, row)
     refuse_immutable(row, changes)
     changed(conn)
     return merged(row, changes, "options")
 
 
+def _refuse_own_domain(ctx: Context, row: Row) -> None:
+    """A manager sees its domain among the projects; to change it is an admin's."""
+    if row["is_domain"] and not ctx.is_admin:
+        raise Forbidden("Only an admin may change a domain.")
+
+
 def _before_delete(conn: sa.Connection, ctx: Context, row: Row) -> None:
     refuse_immutable(row)
+    _refuse_own_domain(ctx, row)
     if row["is_domain"]:
         domains.before_delete(conn, ctx, row)
         return
@@ -82,6 +93,7 @@ collection = Collection(
     before_create=_before_create,
     before_update=_before_update,
     before_delete=_before_delete,
+    visible=lambda ctx: in_scope(ctx, projects.c.domain_id, projects.c.id == ctx.domain_id),
 )
 
 
@@ -125,7 +137,7 @@ def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
 
 def set_tags(conn: sa.Connection, ctx: Context, ident: str, tags: Sequence[str]) -> Row:
     """Replace the project's tags. Raises Invalid for a tag with `/` or `,`, or too many."""
-    get(conn, ctx, ident)
+    _refuse_own_domain(ctx, get(conn, ctx, ident))
     wanted = list(dict.fromkeys(tags))
     if len(wanted) > TAGS_MAX:
         raise Invalid(f"A project has at most {TAGS_MAX} tags.", field="tags")
@@ -154,6 +166,7 @@ def has_tag(conn: sa.Connection, ctx: Context, ident: str, tag: str) -> None:
 
 def remove_tag(conn: sa.Connection, ctx: Context, ident: str, tag: str) -> None:
     has_tag(conn, ctx, ident, tag)
+    _refuse_own_domain(ctx, get(conn, ctx, ident))
     conn.execute(project_tags.delete().where(project_tags.c.project_id == ident, project_tags.c.tag == tag))
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Collection, Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid, NotFound
-from nacre.cloud.identity.changes import changed, merged, refuse_immutable, require
+from nacre.cloud.identity.changes import changed, in_scope, merged, refuse_immutable, require
 from nacre.cloud.identity.tables import assignments, implied_roles, projects, roles
 from nacre.store import Criterion, Page, Query
 from nacre.store.listing import Listing, columns_of
@@ -63,6 +63,7 @@ operations = _Roles(
     before_create=_before_create,
     before_update=_before_update,
     before_delete=_before_delete,
+    visible=lambda ctx: in_scope(ctx, roles.c.domain_id, roles.c.domain_id.is_(None)),
 )
 
 

@@ -52,6 +52,7 @@ class Facts:
     roles: tuple[Named, ...]
     role_names: frozenset[str]
     catalog: list[dict[str, Any]] | None
+    password_expires_at: float | None = None
     delegation: dict[str, Any] | None = None
     """The row of the trust or application credential."""
     rendered: dict[bool, bytes] = field(default_factory=dict, compare=False)
@@ -69,7 +70,14 @@ class NotAuthenticated(Unauthorized):
 
 _domains = projects.alias("domains")
 _user = (
-    sa.select(users.c.id, users.c.name, users.c.tokens_valid_from, users.c.domain_id, _domains.c.name.label("domain_name"))
+    sa.select(
+        users.c.id,
+        users.c.name,
+        users.c.tokens_valid_from,
+        users.c.password_expires_at,
+        users.c.domain_id,
+        _domains.c.name.label("domain_name"),
+    )
     .join(_domains, _domains.c.id == users.c.domain_id)
     .where(users.c.id == sa.bindparam("ident"), users.c.enabled, _domains.c.enabled)
 )
@@ -86,9 +94,9 @@ def resolve(conn: sa.Connection, user_id: str, scope: Scope) -> Facts:
     if user is None:
         raise NotAuthenticated("no such user, or it is disabled")
     who = Named(user.id, user.name)
-    home = Named(user.domain_id, user.domain_name)
+    home, expires_at = Named(user.domain_id, user.domain_name), user.password_expires_at
     if scope.kind == "unscoped":
-        return Facts(who, home, user.tokens_valid_from, scope, None, None, False, (), frozenset(), None)
+        return Facts(who, home, user.tokens_valid_from, scope, None, None, False, (), frozenset(), None, expires_at)
     target = target_domain = None
     is_domain = False
     if scope.kind != "system":
@@ -117,5 +125,6 @@ def resolve(conn: sa.Connection, user_id: str, scope: Scope) -> Facts:
         roles,
         frozenset(found.values()),
         shown,
+        expires_at,
         delegated,
     )

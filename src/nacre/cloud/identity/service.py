@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 from nacre.cloud.core import Settings
 from nacre.cloud.identity.authority import Authority
+from nacre.cloud.identity.compliance import SecurityCompliance
 from nacre.cloud.identity.keys import Keys, wrapping_key
 from nacre.cloud.identity.passwords import Passwords
 from nacre.cloud.identity.tokens import Tokens
+from nacre.cloud.identity.totp import Passcodes
 from nacre.store import Store
 
 
@@ -18,6 +20,8 @@ class Identity:
     tokens: Tokens
     passwords: Passwords
     authority: Authority
+    security: SecurityCompliance
+    passcodes: Passcodes = field(default_factory=Passcodes)
     by_secret: dict[bytes, str] = field(default_factory=dict)
     """Tokens issued for application credentials that are sent with every request, by the digest of id and secret."""
 
@@ -28,4 +32,5 @@ class Identity:
 def open_identity(store: Store, settings: Settings) -> Identity:
     """After `bootstrap.prepare`. Raises StoreError when the keys are not there or the key file is another's."""
     keys = Keys(store, wrapping_key(settings.state))
-    return Identity(keys, Tokens(store, keys), Passwords(settings.password_cost), Authority(settings.state))
+    passwords = Passwords(settings.password_cost)
+    return Identity(keys, Tokens(store, keys), passwords, Authority(settings.state), settings.security)

@@ -4,8 +4,10 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import Collection, Row
 from nacre.cloud.context import Context
+from nacre.cloud.errors import Forbidden
+from nacre.cloud.identity import endpoint_filter
 from nacre.cloud.identity.changes import changed, merged, refer
-from nacre.cloud.identity.tables import endpoints, regions, services
+from nacre.cloud.identity.tables import endpoints, regions, registered_limits, services
 from nacre.store.listing import Listing, columns_of
 from nacre.store.schema import new_hex_id
 
@@ -21,6 +23,12 @@ def _before_update(conn: sa.Connection, ctx: Context, row: Row, changes: Row) ->
 
 
 def _before_delete(conn: sa.Connection, ctx: Context, row: Row) -> None:
+    changed(conn)
+
+
+def _before_delete_service(conn: sa.Connection, ctx: Context, row: Row) -> None:
+    if conn.execute(sa.select(registered_limits.c.id).where(registered_limits.c.service_id == row["id"])).first() is not None:
+        raise Forbidden(f"Service {row['id']} has registered limits: delete them first.")
     changed(conn)
 
 
@@ -58,7 +66,7 @@ operations = Collection(
     make_id=new_hex_id,
     before_create=_before_create_service,
     before_update=_before_update,
-    before_delete=_before_delete,
+    before_delete=_before_delete_service,
 )
 
 endpoint_operations = Collection(
@@ -82,7 +90,10 @@ def catalog(conn: sa.Connection, user_id: str, project_id: str | None) -> list[R
     names = {"user_id": user_id} | ({"project_id": project_id, "tenant_id": project_id} if project_id else {})
     for service in conn.execute(_services).mappings():
         found[service["id"]] = {"id": service["id"], "type": service["type"], "name": service["name"] or "", "endpoints": []}
+    shown_ids = endpoint_filter.allowed(conn, project_id) if project_id else None
     for row in conn.execute(_endpoints).mappings():
+        if shown_ids is not None and row["id"] not in shown_ids:
+            continue
         url = _fill(row["url"], names)
         if url is not None and row["service_id"] in found:
             shown = {name: row[name] for name in ("id", "interface", "region_id")}

@@ -71,12 +71,27 @@ users = table(
     text("description", nullable=True),
     text("default_project_id", nullable=True),
     text("password_hash", nullable=True),
+    moment("password_created_at", nullable=True),
+    moment("password_expires_at", nullable=True),
+    integer("failed_attempts", default=0, server_default="0"),
+    moment("failed_at", nullable=True),
+    moment("last_active_at", nullable=True),
     moment("tokens_valid_from", default=0.0),
     json("options", default=dict),
     json("extra", default=dict),
     sa.UniqueConstraint("domain_id", "name"),
 )
-"""`tokens_valid_from`: tokens issued before this moment are revoked (the password changed, the user was disabled)."""
+"""`tokens_valid_from`: tokens issued before this moment are revoked (the password changed, the user was disabled).
+`failed_attempts` in a row, the last one at `failed_at`; `last_active_at` is kept while idle users are disabled (see compliance)."""
+
+password_history = table(
+    "identity_password_history",
+    id_column(),
+    text("user_id", sa.ForeignKey("identity_users.id", ondelete="CASCADE"), index=True),
+    text("password_hash"),
+    moment("created_at"),
+)
+"""Passwords that a user had before the present one, while the cloud forbids to come back to them."""
 
 groups = table(
     "identity_groups",
@@ -184,6 +199,68 @@ application_credential_roles = table(
     ),
     sa.Column("role_id", ID, sa.ForeignKey("identity_roles.id", ondelete="CASCADE"), primary_key=True),
 )
+
+access_rules = table(
+    "identity_access_rules",
+    id_column(),
+    text("user_id", sa.ForeignKey("identity_users.id", ondelete="CASCADE")),
+    text("service"),
+    text("method"),
+    text("path"),
+    sa.UniqueConstraint("user_id", "service", "method", "path"),
+)
+
+application_credential_rules = table(
+    "identity_application_credential_rules",
+    sa.Column(
+        "application_credential_id",
+        ID,
+        sa.ForeignKey("identity_application_credentials.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("access_rule_id", ID, sa.ForeignKey("identity_access_rules.id"), primary_key=True, index=True),
+)
+"""What an application credential may be used for. Without a row: for everything that its roles allow."""
+
+registered_limits = table(
+    "identity_registered_limits",
+    id_column(),
+    text("service_id", sa.ForeignKey("identity_services.id")),
+    text("region_id", sa.ForeignKey("identity_regions.id"), nullable=True),
+    text("resource_name"),
+    integer("default_limit"),
+    text("description", nullable=True),
+    sa.UniqueConstraint("service_id", "region_id", "resource_name"),
+)
+
+limits = table(
+    "identity_limits",
+    id_column(),
+    text("registered_limit_id", sa.ForeignKey("identity_registered_limits.id")),
+    text("project_id", sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), nullable=True, index=True),
+    text("domain_id", sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), nullable=True, index=True),
+    integer("resource_limit"),
+    text("description", nullable=True),
+    sa.UniqueConstraint("registered_limit_id", "project_id", "domain_id"),
+)
+"""A limit that differs from the registered default, for one project or one domain."""
+
+endpoint_groups = table(
+    "identity_endpoint_groups", id_column(), text("name"), text("description", nullable=True), json("filters", default=dict)
+)
+
+endpoint_group_projects = table(
+    "identity_endpoint_group_projects",
+    sa.Column("endpoint_group_id", ID, sa.ForeignKey("identity_endpoint_groups.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("project_id", ID, sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+endpoint_projects = table(
+    "identity_endpoint_projects",
+    sa.Column("endpoint_id", ID, sa.ForeignKey("identity_endpoints.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("project_id", ID, sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+"""OS-EP-FILTER: a project with any of these sees only its endpoints in the catalog; one without sees all."""
 
 revocations = table(
     "identity_revocations", sa.Column("audit_id", sa.String(32), primary_key=True), moment("expires_at", index=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import sqlalchemy as sa
 
-from nacre.cloud.context import Context
+from nacre.cloud.context import AccessRule, Context
 from nacre.cloud.identity import changes
 from nacre.cloud.identity.keys import Keys
 from nacre.cloud.identity.scopes import UNSCOPED, Delegation, Facts, NotAuthenticated, Scope, ScopeKind, resolve
@@ -23,7 +23,7 @@ from nacre.store import Store, announce
 from nacre.store.prepared import Prepared
 from nacre.store.schema import now
 
-METHODS = ("password", "token", "application_credential")
+METHODS = ("password", "token", "application_credential", "totp")
 """Their positions are bits in the payload: only add at the end."""
 SCOPES: tuple[ScopeKind, ...] = ("unscoped", "project", "domain", "system")
 PAYLOAD_VERSION = 1
@@ -82,8 +82,15 @@ class Token:
             request_id=request_id,
             user_name=facts.user.name,
             project_name=facts.target.name if facts.target and kind == "project" else "",
+            access_rules=self.access_rules,
             token=self,
         )
+
+    @property
+    def access_rules(self) -> tuple[AccessRule, ...] | None:
+        """What alone the token is good for, if it rests on an application credential with such rules."""
+        rules = (self.facts.delegation or {}).get("access_rules")
+        return tuple(AccessRule(rule["service"], rule["method"], rule["path"]) for rule in rules) if rules else None
 
 
 class Tokens:

@@ -11,7 +11,7 @@ from nacre.cloud.collection import Row, find
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden, Invalid, NotFound
 from nacre.cloud.identity.assignments import effective_roles
-from nacre.cloud.identity.changes import changed, refer
+from nacre.cloud.identity.changes import changed, refer, refuse_delegated
 from nacre.cloud.identity.delegations import named_roles, roles_of
 from nacre.cloud.identity.tables import projects, trust_roles, trusts, users
 from nacre.store import Page, Query
@@ -46,16 +46,8 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     return get(conn, ctx, ident)
 
 
-def refuse_delegated(ctx: Context) -> None:
-    """A token that rests on a trust, or on a restricted application credential, does not make more of the kind. Raises Forbidden."""
-    facts = getattr(ctx.token, "facts", None)
-    delegation = facts.delegation if facts is not None else None
-    if delegation is not None and not delegation.get("unrestricted"):
-        raise Forbidden("A delegated token may not be used for this.")
-
-
 def _visible(ctx: Context) -> sa.ColumnElement[bool]:
-    if ctx.is_admin:
+    if ctx.sees_all:
         return sa.true()
     return sa.or_(trusts.c.trustor_user_id == ctx.user_id, trusts.c.trustee_user_id == ctx.user_id)
 
@@ -83,7 +75,7 @@ def get_role(conn: sa.Connection, ctx: Context, ident: str, role_id: str) -> Row
 def list_trusts(conn: sa.Connection, ctx: Context, query: Query) -> Page:
     """All are an admin's to list; one's own as trustor or trustee, when asked for so. Raises Forbidden."""
     own = {criterion.value for criterion in query.criteria if criterion.name in ("trustor_user_id", "trustee_user_id")}
-    if not ctx.is_admin and ctx.user_id not in own:
+    if not ctx.sees_all and ctx.user_id not in own:
         raise Forbidden("Policy doesn't allow identity:list_trusts to be performed.", code="PolicyNotAuthorized")
     return find(conn, _listing, query, _visible(ctx), _alive())
 

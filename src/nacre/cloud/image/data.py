@@ -11,7 +11,7 @@ deleted or given to another meanwhile changes nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -31,19 +31,28 @@ async def receive(cloud: Cloud, ctx: Context, image_id: str, stream: AsyncIterat
     """Take the data of a queued image. Raises Conflict (not queued), TooLarge, InsufficientStorage, Gone (deleted meanwhile)."""
     upload_id = new_id()
     image = await cloud.store.write(begin, ctx, image_id, upload_id, stage)
-    blob: Blob | None = None
     kept = False
+    try:
+        await fill(cloud, image, stream, lambda conn, blob, known: finish(conn, image_id, upload_id, blob, known, stage))
+        kept = True
+    finally:
+        if not kept:
+            await cloud.store.write(abandon, image_id, upload_id)
+
+
+async def fill(
+    cloud: Cloud, image: Row, stream: AsyncIterator[bytes], finish: Callable[[sa.Connection, Blob, Row], None]
+) -> None:
+    """The bytes of an image that was claimed: kept, looked at, and named by what `finish` writes, with what else is known of them."""
+    blob: Blob | None = None
     try:
         blob = await _keep(cloud, stream)
         path = cloud.blobs.path(blob.digest)
         known: Row = {"virtual_size": rules.virtual_size(image["disk_format"], _header(path), blob.size)}
         if image["container_format"] == "docker":
             known |= await read_config(cloud, path)
-        await cloud.store.write(finish, image_id, upload_id, blob, known, stage)
-        kept = True
+        await cloud.store.write(finish, blob, known)
     finally:
-        if not kept:
-            await cloud.store.write(abandon, image_id, upload_id)
         if blob is not None:
             cloud.blobs.release(blob.digest)
             drop(cloud, blob.digest)
@@ -105,11 +114,16 @@ def begin(conn: sa.Connection, ctx: Context, image_id: str, upload_id: str, stag
     wanted = "uploading" if stage else "saving"
     if image["status"] != "queued":
         raise Conflict(f"Image status transition from {image['status']} to {wanted} is not allowed")
+    check_formats(image)
+    conn.execute(images.update().where(images.c.id == image_id).values(status=wanted, upload_id=upload_id, updated_at=now()))
+    return image
+
+
+def check_formats(image: Row) -> None:
+    """Raises Invalid for an image of which it is not said what its data will be."""
     missing = [name for name in ("disk_format", "container_format") if image[name] is None]
     if missing:
         raise Invalid(f"Properties {', '.join(missing)} must be set prior to saving data.", field=missing[0])
-    conn.execute(images.update().where(images.c.id == image_id).values(status=wanted, upload_id=upload_id, updated_at=now()))
-    return image
 
 
 def finish(conn: sa.Connection, image_id: str, upload_id: str, blob: Blob, found: Row, stage: bool) -> None:
@@ -136,18 +150,6 @@ def abandon(conn: sa.Connection, image_id: str, upload_id: str) -> None:
         images.update()
         .where(images.c.id == image_id, images.c.upload_id == upload_id)
         .values(status="queued", upload_id=None, updated_at=now())
-    )
-
-
-def import_staged(conn: sa.Connection, ctx: Context, image_id: str) -> None:
-    """Make the staged data the image's own."""
-    image = operations.owned(conn, ctx, image_id)
-    if image["status"] != "uploading" or image["staged"] is None:
-        raise Conflict(f"Image needs to be staged before 'glance-direct' method can be used; its status is {image['status']}.")
-    conn.execute(
-        images.update()
-        .where(images.c.id == image_id)
-        .values(**image["staged"], status="active", staged=sa.null(), updated_at=now())
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.cloud.compute.tables import servers
+from nacre.cloud.compute.images import naming
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden
 from nacre.cloud.image import export, manifests, references
@@ -211,10 +211,4 @@ def size_of_named(conn: sa.Connection, digest: str) -> int | None:
     for column in (images.c.docker_id, images.c.manifest_digest, manifest_blobs.c.digest):
         if conn.execute(sa.select(column).where(column == digest).limit(1)).first() is not None:
             return 0
-    each = sa.func.json_each(servers.c.image, "$.layers").table_valued("value")
-    used = (
-        sa.select(1)
-        .select_from(sa.join(servers, each, sa.true()))
-        .where(sa.func.json_extract(each.c.value, "$.digest") == digest)
-    )
-    return 0 if conn.execute(used.limit(1)).first() is not None else None
+    return 0 if any(conn.execute(query.limit(1)).first() is not None for query in naming(digest)) else None

@@ -155,8 +155,13 @@ def blob_of(conn: sa.Connection, digest: str) -> int | None:
     row = conn.execute(sa.select(images.c.size, images.c.staged).where(images.c.digest == digest).limit(1)).first()
     if row is None:
         # A server outlives its image: its host may have to fetch the bytes once more.
-        size = servers.c.image["size"].as_integer()
-        return conn.execute(sa.select(size).where(servers.c.image["digest"].as_string() == digest).limit(1)).scalar()
+        for image in (servers.c.image, servers.c.rescue["image"]):
+            size = conn.execute(
+                sa.select(image["size"].as_integer()).where(image["digest"].as_string() == digest).limit(1)
+            ).scalar()
+            if size is not None:
+                return int(size)
+        return None
     return int(row.size if row.size is not None else row.staged["size"])
 
 

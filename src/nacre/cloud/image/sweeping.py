@@ -7,6 +7,7 @@ import shutil
 import sqlalchemy as sa
 
 from nacre.cloud.core import Cloud
+from nacre.cloud.image import imports
 from nacre.cloud.image.data import drop, read_config
 from nacre.cloud.image.spool import SPOOL
 from nacre.cloud.image.tables import images
@@ -18,6 +19,7 @@ log = logging.getLogger("nacre.image")
 async def recover(cloud: Cloud) -> None:
     """Once, before the only API process serves: uploads that its predecessor had taken up are queued again, and their bytes go."""
     await cloud.store.write(requeue)
+    await cloud.store.write(imports.give_up)
     await asyncio.to_thread(shutil.rmtree, cloud.settings.state / SPOOL, True)
     cloud.blobs.sweep(alone=True)
     for digest in list(cloud.blobs.digests()):

@@ -1,5 +1,7 @@
 """Image's tables."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from nacre.store.schema import boolean, id_column, integer, json, moment, table, text
@@ -29,6 +31,7 @@ images = table(
     json("config", nullable=True),
     text("manifest_digest", nullable=True),
     text("parent", nullable=True),
+    text("import_result", default="", server_default=""),
     moment("created_at"),
     moment("updated_at"),
     sa.Index(None, "owner"),
@@ -38,7 +41,8 @@ images = table(
     sa.Index(None, "created_at"),
 )
 """`digest` names the bytes, also of data that is staged and waits for its import (`staged` then holds its size and hashes).
-`upload_id` is the upload that holds the image in `saving`: the end of an upload that lost its claim changes nothing.
+`upload_id` is the upload (or import) that holds the image in `saving`: the end of one that lost its claim changes nothing.
+`import_result`: success or failure of the last import; empty: there was none.
 
 An image for containers has `docker_id`, the sha256 of its OCI config, and `config`, the document itself. Its bytes are one blob (`digest`),
 or layers (`image_layers`), or both, once the layers of an archive were needed one by one. With layers, the config's own bytes lie in the
@@ -140,3 +144,68 @@ image_members = table(
     sa.Index(None, "member_id"),
 )
 """The projects with which an image is shared. `status`: pending, accepted (then it is in the member's lists), rejected."""
+
+image_locations = table(
+    "image_locations",
+    sa.Column("image_id", sa.String(64), sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    integer("position", primary_key=True),
+    text("url"),
+    json("metadata"),
+)
+"""Where on the web an image's data is, besides the store. The first one was its source."""
+
+image_tasks = table(
+    "image_tasks",
+    id_column(),
+    text("type"),
+    text("status"),
+    text("owner", nullable=True),
+    text("image_id", nullable=True, index=True),
+    text("user_id"),
+    text("request_id"),
+    json("input"),
+    json("result", nullable=True),
+    text("message"),
+    moment("created_at", index=True),
+    moment("updated_at"),
+    moment("expires_at", nullable=True),
+)
+"""Imports. `status`: pending, processing, success, failure; an ended one is forgotten at `expires_at`. `type` is api_image_import for what
+was asked of an image, import for what was asked of the tasks themselves."""
+
+metadef_namespaces = table(
+    "image_metadef_namespaces",
+    id_column(),
+    text("namespace", unique=True),
+    text("display_name", nullable=True),
+    text("description", nullable=True),
+    text("visibility"),
+    boolean("protected"),
+    text("owner"),
+    moment("created_at", index=True),
+    moment("updated_at"),
+)
+
+
+def _of_namespace(name: str, *columns: sa.Column[Any]) -> sa.Table:
+    """What a namespace holds, each under a name of its own."""
+    return table(
+        name,
+        id_column(),
+        text("namespace_id", sa.ForeignKey("image_metadef_namespaces.id", ondelete="CASCADE")),
+        text("name"),
+        *columns,
+        moment("created_at"),
+        moment("updated_at"),
+        sa.UniqueConstraint("namespace_id", "name"),
+    )
+
+
+metadef_objects = _of_namespace("image_metadef_objects", json("content"))
+metadef_properties = _of_namespace("image_metadef_properties", json("content"))
+metadef_tags = _of_namespace("image_metadef_tags")
+metadef_associations = _of_namespace("image_metadef_associations", json("content"))
+"""`name` is the resource type's, `content` its prefix and target."""
+
+left_blobs = table("left_blobs", sa.Column("digest", sa.String(80), primary_key=True))
+"""Bytes that a server named whose image is gone, and that perhaps nobody names any more: `leaving.sweep` looks, and drops them."""

@@ -65,7 +65,7 @@ def publish(conn: sa.Connection, project_id: str, port_id: str, wanted: list[Wan
                 "floating_ip_id": outside["id"] if outside else None,
                 "protocol": each.protocol,
                 "external_address": outside["floating_ip_address"] if outside else "",
-                "host_address": "" if each.host_address in EVERY_ADDRESS else each.host_address,
+                "host_address": each.host_address,
                 "external_port": _choose(conn, router["host_id"], each, outside),
                 "internal_address": address,
                 "internal_port": each.internal_port,
@@ -150,7 +150,11 @@ def _choose(conn: sa.Connection, host_id: str, wanted: Wanted, outside: Row | No
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether two host addresses mean the same one. All addresses are both families'."""
+    """Whether two host addresses mean the same one. Without a name all addresses of both versions are meant."""
+    if not one or not other:
+        return True
+    if (":" in one) != (":" in other):
+        return False
     if one in EVERY_ADDRESS or other in EVERY_ADDRESS:
         return True
     return ipaddress.ip_address(one) == ipaddress.ip_address(other)

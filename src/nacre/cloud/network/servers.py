@@ -223,8 +223,8 @@ def release(conn: sa.Connection, server_id: str) -> None:
         _release(conn, port)
 
 
-def move(conn: sa.Connection, server_id: str, host_id: str) -> None:
-    """The server is on another host from now on: its ports are bound there, with their addresses and groups."""
+def move(conn: sa.Connection, server_id: str, host_id: str | None) -> None:
+    """The server is on another host from now on, or on none: its ports are bound there, with their addresses and groups."""
     for port in _OF_SERVER.rows(conn, server=server_id):
         ports.move(conn, port, host_id)
 

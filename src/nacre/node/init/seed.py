@@ -1,9 +1,11 @@
 """Writes a guest's seed: the folder that the guest sees, read-only, at /.nacre."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -79,6 +81,26 @@ def _public(instance: InstanceData) -> dict[str, object]:
         "meta": instance.meta,
         "instance_type": instance.instance_type,
     }
+
+
+def write_tree(folder: Path, tree: Mapping[str, Any], base_id: int) -> None:
+    """Folders and files, readable by all of the guest; what lay there before is replaced. Raises OSError."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _write_tree(folder, tree, base_id)
+
+
+def _write_tree(folder: Path, tree: Mapping[str, Any], base_id: int) -> None:
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    os.chown(folder, base_id, base_id)
+    for name, content in tree.items():
+        if isinstance(content, bytes):
+            file = folder / name
+            file.write_bytes(content)
+            file.chmod(0o644)
+            os.chown(file, base_id, base_id)
+        else:
+            _write_tree(folder / name, content, base_id)
 
 
 def write_seed(folder: Path, busybox: Path, instance: InstanceData, default_user: str, base_id: int) -> None:

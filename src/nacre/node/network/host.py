@@ -10,6 +10,7 @@ from nacre.node.network.nft import NftError
 from nacre.node.network.plane import NetworkPlane
 from nacre.node.network.standing import make, model_name
 from nacre.node.network.tables import Chain, Collection, Table, delete, difference, replace
+from nacre.node.network.versions import Crossings
 from nacre.protocol.networks import Network, Router
 
 FORWARDING_V4 = {"net/ipv4/ip_forward": "1"}
@@ -31,6 +32,7 @@ class HostPlane:
         self._routers: dict[str, Router] = {}
         """The routers that publish ports of the host."""
         self._reservations = publishing.Reservations()
+        self._crossings = Crossings()
         self._refused: dict[str, str] = {}
 
     def ensure_uplink(self, plane: NetworkPlane) -> None:
@@ -122,9 +124,11 @@ class HostPlane:
             {
                 each.id: (each.protocol, each.host_address, each.external_port)
                 for router in self._routers.values()
-                for each in publishing.of_host(router)
+                for each in publishing.by_v4(router)
             }
         )
+        wanted = {ident: listen for router in self._routers.values() for ident, listen in publishing.by_v6(router).items()}
+        self._refused |= self._crossings.hold({ident: each for ident, each in wanted.items() if ident not in self._refused})
 
     def publish(self, router: Router | None, router_id: str) -> None:
         """The host's ports that lead to a router, by difference; connections of those that went are ended.
@@ -282,6 +286,7 @@ class HostPlane:
 
     def close(self) -> None:
         self._reservations.close()
+        self._crossings.close()
         self.namespace.close()
 
 

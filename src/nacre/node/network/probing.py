@@ -6,6 +6,7 @@ Statuses are Consul's (https://developer.hashicorp.com/consul/docs/services/usag
 
 import asyncio
 import ipaddress
+import os
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +14,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from nacre.protocol.probes import OUTPUT_BYTES_MAX, Probe, Probed
+from nacre.protocol.probes import OUTPUT, OUTPUT_BYTES_MAX, Probe, Probed
 
 REDIRECTS_MAX = 10
 """As Go's HTTP client, which Consul is made with; only those that lead to the same place are followed."""
@@ -50,7 +51,9 @@ async def _tcp(asked: Probe, open_socket: Open) -> Probed:
 
 
 def _words(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        return f"connect: {os.strerror(error.errno).lower()}"
+    return str(error) or type(error).__name__
 
 
 class _Fixed(AbstractResolver):
@@ -82,7 +85,7 @@ async def _http(asked: Probe, open_socket: Open) -> Probed:
             method, body = "GET", ""
     else:
         return Probed("critical", f'{asked.method} "{asked.url}": stopped after {REDIRECTS_MAX} redirects')
-    said = f"HTTP {asked.method} {asked.url}: {status} {reason} Output: {output}"
+    said = f"HTTP {asked.method} {asked.url}: {status} {reason}{OUTPUT}{output}"
     return Probed("passing" if 200 <= status < 300 else "warning" if status == 429 else "critical", said)
 
 

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 
 from nacre.node.network.conntrack import DELETE, Flow
+from nacre.node.network.versions import Listen
 from nacre.protocol.networks import PortForward, Router
 
 TRANSFER_FIRST = 61_000
@@ -20,6 +21,8 @@ PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socke
 SOCKET_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 ADDRESS_AND_PORT = "ipv4_addr . inet_proto . inet_service"
 TO = "ipv4_addr . inet_service"
+
+EVERY_V4 = ("", "0.0.0.0")  # noqa: S104 - names, nothing is bound
 
 Key = tuple[str, str, int]
 """Protocol, the host's address (empty: all), port."""
@@ -32,10 +35,25 @@ def own_address(router: Router) -> str:
 
 
 def of_host(router: Router) -> list[PortForward]:
-    """Those on the host's own addresses. What begins or ends at IPv6 has no way through the host's translation."""
+    """Those on the host's own addresses, of either version. What ends at IPv6 has no way through the router's translation."""
     if not own_address(router) or not router.admin_state_up:
         return []
-    return [each for each in router.forwards if not each.external_address and _is_v4(each.internal_address, each.host_address)]
+    return [each for each in router.forwards if not each.external_address and _is_v4(each.internal_address)]
+
+
+def by_v4(router: Router) -> list[PortForward]:
+    """Those of which callers come by IPv4: the kernel translates them."""
+    return [each for each in of_host(router) if _is_v4(each.host_address)]
+
+
+def by_v6(router: Router) -> dict[str, Listen]:
+    """By the forward's id where callers come by IPv6: a process carries them, and TCP alone."""
+    own, ports = own_address(router), transfer_ports(router)
+    return {
+        each.id: Listen(each.host_address or "::", each.external_port, own, ports[each.id], asked=bool(each.host_address))
+        for each in of_host(router)
+        if each.protocol == "tcp" and (not each.host_address or ":" in each.host_address)
+    }
 
 
 def of_floating(router: Router) -> list[PortForward]:
@@ -79,10 +97,10 @@ def host_elements(routers: Iterable[Router], refused: Mapping[str, str]) -> tupl
     single: dict[str, str] = {}
     for router in routers:
         own, ports = own_address(router), transfer_ports(router)
-        for each in of_host(router):
+        for each in by_v4(router):
             if each.id in refused:
                 continue
-            if each.host_address:
+            if each.host_address not in EVERY_V4:
                 key = f"{each.host_address} . {each.protocol} . {each.external_port}"
                 single[key] = f"{key} : {own} . {ports[each.id]}"
             else:

@@ -4,17 +4,25 @@ Thousands of hosts live in one process without root: scale tests, laptops, the C
 """
 
 import asyncio
+import io
 import random
+import tarfile
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nacre.node.drivers import Attached, Observe, Plugged
+import msgspec
+
+from nacre.node.drivers import Attached, Observe, Plugged, Talk
 from nacre.protocol.guests import Guest
 from nacre.protocol.messages import Gone, Holding, Item, Kind, Observation
 from nacre.protocol.networks import Port
 from nacre.protocol.probes import Probe, Probed
+from nacre.protocol.streams import Channel, Exit, Started
 from nacre.protocol.volumes import Volume, VolumeState
+
+CONSOLE_BYTES_MAX = 1 << 16
 
 
 @dataclass
@@ -43,6 +51,7 @@ class SimulatedGuests:
         self._faults = faults or Faults()
         self._guests: dict[str, Guest] = {}
         self._seen: dict[str, Observation] = {}
+        self._consoles: dict[str, bytes] = {}
         self._observe: Observe = lambda observation: None
 
     async def start(self, observe: Observe) -> None:
@@ -56,6 +65,9 @@ class SimulatedGuests:
                 return Observation(
                     "guest", guest.id, "error", generation=guest.generation, fault="simulated fault", request_id=guest.request_id
                 )
+            if guest.power != "stopped":
+                before = self._consoles.get(guest.id, b"")[-CONSOLE_BYTES_MAX:]
+                self._consoles[guest.id] = before + _words(guest)
         self._guests[guest.id] = guest
         seen = self._observation(guest)
         self._seen[guest.id] = seen
@@ -85,22 +97,84 @@ class SimulatedGuests:
         await asyncio.sleep(0)
         self._guests.pop(guest_id, None)
         self._seen.pop(guest_id, None)
+        self._consoles.pop(guest_id, None)
         return Observation("guest", guest_id, "gone")
 
     async def observe(self) -> list[Observation]:
         return list(self._seen.values())
 
     async def console(self, guest_id: str) -> bytes:
-        guest = self._guests.get(guest_id)
-        if guest is None:
+        self.guest(guest_id)
+        return self._consoles.get(guest_id, b"")
+
+    def guest(self, guest_id: str) -> Guest:
+        """Raises LookupError for a guest that is not here."""
+        if guest_id not in self._guests:
             raise LookupError(f"guest {guest_id} is not on this host")
-        return f"{guest.instance.hostname}: simulated boot {guest.boots}\n".encode()
+        return self._guests[guest_id]
 
     async def survey(self) -> list[Holding]:
         return [Holding("guest", guest_id, "process", "simulated") for guest_id in self._guests]
 
     async def close(self) -> None:
         return None
+
+
+def _words(guest: Guest) -> bytes:
+    """What a boot says on the console."""
+    system = f" of image {guest.rescue.image.id}, to the rescue" if guest.rescue is not None else ""
+    name = guest.instance.hostname
+    return f"{name}: simulated boot {guest.boots}{system}\n{name}: ready\n".encode()
+
+
+class SimulatedStreams:
+    """Implements nacre.node.drivers.StreamServer: a simulated guest has changed no file, used nothing, and its terminal echoes."""
+
+    def __init__(self, guests: SimulatedGuests) -> None:
+        self._guests = guests
+
+    async def whole(self, kind: str, ident: str, params: dict[str, Any]) -> bytes:
+        raise LookupError(f"a simulated host does not serve {kind}")
+
+    async def serve(self, kind: str, ident: str, params: dict[str, Any], talk: Talk) -> None:
+        guest = self._guests.guest(ident)
+        if kind not in ("commit", "stats", "attach"):
+            raise LookupError(f"a simulated host does not serve {kind}")
+        await talk.control(Started(tty=kind == "attach"))
+        if kind == "commit":
+            await talk.send(Channel.STDOUT, _empty_tar())
+        elif kind == "stats":
+            await talk.send(Channel.STDOUT, msgspec.json.encode(_no_figures(guest)))
+        else:
+            await self._echo(guest, talk)
+        await talk.control(Exit(0 if kind == "commit" else None))
+
+    async def _echo(self, guest: Guest, talk: Talk) -> None:
+        """What a terminal does with what is typed while nobody reads it."""
+        while (typed := await talk.receive()) is not None:
+            if isinstance(typed, bytes):
+                await talk.send(Channel.STDOUT, typed.replace(b"\r", b"\r\n"))
+
+    async def close(self) -> None:
+        return None
+
+
+def _empty_tar() -> bytes:
+    with io.BytesIO() as out:
+        tarfile.open(fileobj=out, mode="w").close()
+        return out.getvalue()
+
+
+def _no_figures(guest: Guest) -> dict[str, Any]:
+    counters = dict.fromkeys((f"{way}_{what}" for way in ("rx", "tx") for what in ("bytes", "packets", "errors", "dropped")), 0)
+    return {
+        "read": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z",
+        "pids_stats": {"current": 0},
+        "cpu_stats": {"cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0}},
+        "memory_stats": {"usage": 0, "limit": guest.limits.memory_mb << 20},
+        "blkio_stats": {},
+        "networks": {f"eth{number}": counters for number in range(len(guest.ports))},
+    }
 
 
 class SimulatedNetwork:

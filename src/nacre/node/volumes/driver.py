@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from nacre.node.config import NodeConfig
-from nacre.node.drivers import Attached
+from nacre.node.drivers import VISIT, Attached
 from nacre.node.runtimes.containers import kernel
 from nacre.node.runtimes.containers.slots import write_whole
 from nacre.node.volumes.backends import Backend, Directories, Pool, is_mounted, loops_of, run_tool
@@ -57,12 +57,24 @@ class HostVolumes:
         """Of volumes that could not be made, until the next try."""
         self._locks: dict[str, asyncio.Lock] = {}
         self._changed = asyncio.Condition()
+        self._ending: asyncio.Task[None] | None = None
         self._backends: dict[str, Backend] = {}
         self._preferred = ""
         self._why_no_pool = ""
 
     async def start(self) -> None:
         await asyncio.to_thread(self._start)
+        visits = await asyncio.to_thread(self._old_visits)
+        if visits:
+            self._ending = asyncio.create_task(self._end(visits))
+
+    def _old_visits(self) -> list[tuple[str, str]]:
+        """(volume, user) of those who looked into volumes when the node before this one ended."""
+        return [(volume_id, user) for volume_id in self._records for user in self._references.users(volume_id) if VISIT in user]
+
+    async def _end(self, visits: list[tuple[str, str]]) -> None:
+        for volume_id, user in visits:
+            await self.detach(volume_id, user)
 
     def _start(self) -> None:
         self._records_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -223,7 +235,10 @@ class HostVolumes:
         ]
 
     async def close(self) -> None:
-        """Nothing to let go of: mounts and references stay."""
+        """Mounts and references stay."""
+        if self._ending is not None:
+            self._ending.cancel()
+            await asyncio.gather(self._ending, return_exceptions=True)
 
     async def _wait_for(self, volume_id: str, timeout_s: float) -> Record:
         """The volume's record once it is made. Raises LookupError after the timeout, OSError when it could not be made."""

@@ -14,7 +14,7 @@ from nacre.cloud.discovery.checks import CheckSpec
 from nacre.cloud.discovery.indexes import Found
 from nacre.cloud.discovery.sessions import NODE_CHECK
 from nacre.cloud.errors import Invalid
-from nacre.panes.consul import render
+from nacre.panes.consul import filters, render
 from nacre.panes.consul.catalog import Service, introduced, service_values
 from nacre.panes.consul.dialect import DATACENTER, Body, body, check_parameters, flag, json_of, shaped, shown
 from nacre.panes.consul.queries import headers_of, until_changed
@@ -135,9 +135,9 @@ async def maintain(call: Call) -> Reply:
     return done()
 
 
-async def own(call: Call) -> tuple[Row | None, list[Row], list[Row]]:
+async def own(call: Call, *, filtered: bool = False) -> tuple[Row | None, list[Row], list[Row]]:
     """(node, services, checks) of the agent."""
-    check_parameters(call)
+    check_parameters(call, filtered=filtered)
     await introduced(call)
     found: Found = await call.read(catalog.node, AGENT)
     value: tuple[Row | None, list[Row], list[Row]] = found.value
@@ -145,13 +145,15 @@ async def own(call: Call) -> tuple[Row | None, list[Row], list[Row]]:
 
 
 async def services(call: Call) -> Reply:
-    _, rows, _ = await own(call)
-    return shown(call, {row["id"]: render.agent_service(row) for row in rows})
+    wanted = filters.wanted(call, filters.SERVICE)
+    _, rows, _ = await own(call, filtered=True)
+    return shown(call, {row["id"]: each for row in rows if wanted(each := render.agent_service(row))})
 
 
 async def all_checks(call: Call) -> Reply:
-    _, _, rows = await own(call)
-    return shown(call, {row["id"]: render.check(row) for row in rows if row["id"] != NODE_CHECK})
+    wanted = filters.wanted(call, filters.CHECK)
+    _, _, rows = await own(call, filtered=True)
+    return shown(call, {row["id"]: each for row in rows if row["id"] != NODE_CHECK and wanted(each := render.check(row))})
 
 
 async def service(call: Call) -> Reply:
@@ -213,9 +215,11 @@ def member(row: Row) -> Row:
 
 
 async def members(call: Call) -> Reply:
+    wanted = filters.wanted(call, filters.MEMBER)
     await introduced(call)
     found: Found = await call.read(catalog.find_nodes)
-    return shown(call, [member(row) for row in found.value if row["name"] == AGENT or row["host_id"]])
+    rows = (row for row in found.value if row["name"] == AGENT or row["host_id"])
+    return shown(call, [each for row in rows if wanted(each := member(row))])
 
 
 async def self(call: Call) -> Reply:

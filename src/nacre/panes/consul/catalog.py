@@ -8,7 +8,7 @@ import msgspec
 from nacre.cloud.discovery import agent, catalog, registration
 from nacre.cloud.discovery.registration import Registration
 from nacre.cloud.errors import Invalid
-from nacre.panes.consul import render
+from nacre.panes.consul import filters, render
 from nacre.panes.consul.dialect import DATACENTER, Body, body, check_datacenter, shaped, shown
 from nacre.panes.consul.queries import found, headers_of, listed
 from nacre.panes.edge import Call, Reply, Route
@@ -162,16 +162,23 @@ def has_meta(call: Call) -> Callable[[Row], bool]:
 
 async def nodes(call: Call) -> Reply:
     await introduced(call)
-    fits = has_meta(call)
-    return await listed(call, ["nodes"], lambda rows: [render.node(row) for row in rows if fits(row)], catalog.find_nodes)
+    fits, wanted = has_meta(call), filters.wanted(call, filters.NODE)
+
+    def show(rows: list[Row]) -> list[Row]:
+        return [shown for row in rows if fits(row) and wanted(shown := render.node(row))]
+
+    return await listed(call, ["nodes"], show, catalog.find_nodes, filtered=True)
 
 
 async def services(call: Call) -> Reply:
     """Name -> tags. The agent itself is the service `consul`, as everywhere."""
     await introduced(call)
-    seen = await found(call, ["services"], catalog.find_services)
-    names: dict[str, dict[str, None]] = {"consul": {}}
-    for row in seen.value:
+    wanted = filters.wanted(call, filters.NAMED_SERVICE)
+    seen = await found(call, ["services"], catalog.find_services, filtered=True)
+    own = {"name": "consul", "id": "consul", "tags": [], "address": "", "port": 8300, "enable_tag_override": False}
+    own |= {"meta": {}, "tagged_addresses": {}, "weights": {"Passing": 1, "Warning": 1}}
+    names: dict[str, dict[str, None]] = {}
+    for row in filter(lambda row: wanted(render.named_service(row)), [own, *seen.value]):
         names.setdefault(row["name"], {}).update(dict.fromkeys(row["tags"]))
     return shown(call, {name: list(tags) for name, tags in sorted(names.items())}, headers=headers_of(call, seen.index))
 
@@ -184,33 +191,39 @@ def has_tags(call: Call) -> Callable[[Row], bool]:
 
 async def service(call: Call) -> Reply:
     name, fits, at_node = call.path["service"], has_tags(call), has_meta(call)
+    wanted = filters.wanted(call, filters.CATALOG_SERVICE)
 
     def show(rows: Any) -> list[Row]:
-        return [render.catalog_service(row, at) for row, at, _ in rows if fits(row) and at_node(at)]
+        shown = (render.catalog_service(row, at) for row, at, _ in rows if fits(row) and at_node(at))
+        return [each for each in shown if wanted(each)]
 
-    return await listed(call, [f"service/{name}"], show, catalog.instances, name)
+    return await listed(call, [f"service/{name}"], show, catalog.instances, name, filtered=True)
 
 
 async def node(call: Call) -> Reply:
-    """{Node, Services by id}; null for a node that is not there."""
+    """{Node, Services by id}; null for a node that is not there. A filter is about the services."""
     await introduced(call)
+    wanted = filters.wanted(call, filters.SERVICE)
 
     def show(value: Any) -> Row | None:
         row, its_services, _ = value
-        return row and {"Node": render.node(row), "Services": {each["id"]: render.service(each) for each in its_services}}
+        shown = (render.service(each) for each in its_services)
+        return row and {"Node": render.node(row), "Services": {each["ID"]: each for each in shown if wanted(each)}}
 
-    return await listed(call, [f"node/{call.path['node']}"], show, catalog.node, call.path["node"])
+    return await listed(call, [f"node/{call.path['node']}"], show, catalog.node, call.path["node"], filtered=True)
 
 
 async def node_services(call: Call) -> Reply:
-    """{Node, Services as a list}."""
+    """{Node, Services as a list}. A filter is about the services."""
     await introduced(call)
+    wanted = filters.wanted(call, filters.SERVICE)
 
     def show(value: Any) -> Row | None:
         row, its_services, _ = value
-        return row and {"Node": render.node(row), "Services": [render.service(each) for each in its_services]}
+        shown = (render.service(each) for each in its_services)
+        return row and {"Node": render.node(row), "Services": [each for each in shown if wanted(each)]}
 
-    return await listed(call, [f"node/{call.path['node']}"], show, catalog.node, call.path["node"])
+    return await listed(call, [f"node/{call.path['node']}"], show, catalog.node, call.path["node"], filtered=True)
 
 
 ROUTES: tuple[Route, ...] = (

@@ -165,7 +165,7 @@ def check_datacenter(call: Call) -> None:
 
 ENTERPRISE = 'Invalid query parameter: "{}" - {} are a Consul Enterprise feature'
 REFUSED = {
-    "filter": "Failed to create boolean expression evaluator: filter expressions are not available here",
+    "filter": "Failed to create boolean expression evaluator: this is no list that can be filtered",
     "near": "Cannot sort by distance: a project's agent measures none; leave ?near out",
     "ns": ENTERPRISE.format("ns", "Namespaces"),
     "partition": ENTERPRISE.format("partition", "Partitions"),
@@ -175,9 +175,9 @@ REFUSED = {
 """Parameters of queries that would change the answer and are not served: none of them is taken and then forgotten."""
 
 
-def check_parameters(call: Call) -> None:
-    """Raises Invalid for what is asked of a query and cannot be had."""
-    refused = next((name for name in REFUSED if call.query.get(name)), None)
+def check_parameters(call: Call, *, filtered: bool = False) -> None:
+    """Raises Invalid for what is asked of a query and cannot be had. `filtered`: the query has looked at `?filter=` already."""
+    refused = next((name for name in REFUSED if call.query.get(name) and not (filtered and name == "filter")), None)
     if refused is not None:
         raise Invalid(REFUSED[refused], field=refused)
 

@@ -1,10 +1,11 @@
 """Health: /v1/health (https://developer.hashicorp.com/consul/api-docs/health)."""
 
+from collections.abc import Callable
 from typing import Any
 
 from nacre.cloud.discovery import catalog
 from nacre.cloud.errors import Invalid
-from nacre.panes.consul import render
+from nacre.panes.consul import filters, render
 from nacre.panes.consul.catalog import has_meta, has_tags, introduced
 from nacre.panes.consul.dialect import flag
 from nacre.panes.consul.queries import listed
@@ -14,21 +15,25 @@ Row = dict[str, Any]
 STATES = ("any", *catalog.STATUSES)
 
 
-def show_checks(rows: list[Row]) -> list[Row]:
-    return [render.check(row) for row in rows]
+def show_checks(call: Call) -> Callable[[list[Row]], list[Row]]:
+    """What shows checks, those that the request's filter wants. Raises Invalid."""
+    wanted = filters.wanted(call, filters.CHECK)
+    return lambda rows: [shown for row in rows if wanted(shown := render.check(row))]
 
 
 async def service(call: Call) -> Reply:
     name, fits, at_node, passing = call.path["service"], has_tags(call), has_meta(call), is_passing(call)
+    wanted = filters.wanted(call, filters.INSTANCE)
 
     def show(instances: Any) -> list[Row]:
-        return [
+        shown = (
             render.instance((row, at, checks))
             for row, at, checks in instances
             if fits(row) and at_node(at) and not (passing and catalog.worst(checks) != "passing")
-        ]
+        )
+        return [each for each in shown if wanted(each)]
 
-    return await listed(call, [f"service/{name}"], show, catalog.instances, name)
+    return await listed(call, [f"service/{name}"], show, catalog.instances, name, filtered=True)
 
 
 def is_passing(call: Call) -> bool:
@@ -38,12 +43,13 @@ def is_passing(call: Call) -> bool:
 async def node(call: Call) -> Reply:
     await introduced(call)
     name = call.path["node"]
-    return await listed(call, [f"node/{name}"], lambda value: show_checks(value[2]), catalog.node, name)
+    show = show_checks(call)
+    return await listed(call, [f"node/{name}"], lambda value: show(value[2]), catalog.node, name, filtered=True)
 
 
 async def checks(call: Call) -> Reply:
     name = call.path["service"]
-    return await listed(call, [f"service/{name}"], show_checks, catalog.checks_of_service, name)
+    return await listed(call, [f"service/{name}"], show_checks(call), catalog.checks_of_service, name, filtered=True)
 
 
 async def state(call: Call) -> Reply:
@@ -51,7 +57,7 @@ async def state(call: Call) -> Reply:
     asked = call.path["state"]
     if asked not in STATES:
         raise Invalid(f"Invalid state {asked!r}; it is one of {', '.join(STATES)}", field="state")
-    return await listed(call, ["checks"], show_checks, catalog.checks_in_state, asked)
+    return await listed(call, ["checks"], show_checks(call), catalog.checks_in_state, asked, filtered=True)
 
 
 ROUTES: tuple[Route, ...] = (

@@ -56,10 +56,10 @@ def headers_of(call: Call, index: int | None = None) -> dict[str, str]:
     return headers if index is None else {"X-Consul-Index": str(max(1, index)), **headers}
 
 
-async def found(call: Call, interests: Sequence[Interest], query: Query, *args: Any) -> Found:
+async def found(call: Call, interests: Sequence[Interest], query: Query, *args: Any, filtered: bool = False) -> Found:
     """The answer to a query, waited for if the request says so. Raises TooMany."""
     check_datacenter(call)
-    check_parameters(call)
+    check_parameters(call, filtered=filtered)
     consistency(call)
     index = number(call, "index")
     if not index:
@@ -134,9 +134,11 @@ def _watch(call: Call, interests: Sequence[Interest], woken: asyncio.Event) -> C
     return unwatch
 
 
-async def listed(call: Call, interests: Sequence[Interest], render: Callable[[Any], Any], query: Query, *args: Any) -> Reply:
-    """A query whose answer is what `render` makes of its value."""
-    seen = await found(call, interests, query, *args)
+async def listed(
+    call: Call, interests: Sequence[Interest], render: Callable[[Any], Any], query: Query, *args: Any, filtered: bool = False
+) -> Reply:
+    """A query whose answer is what `render` makes of its value. `filtered`: `render` minds the request's filter."""
+    seen = await found(call, interests, query, *args, filtered=filtered)
     return shown(call, render(seen.value), headers=headers_of(call, seen.index))
 
 

@@ -50,15 +50,9 @@ def agent_service(row: Row) -> Row:
     return {**shown, "Datacenter": DATACENTER}
 
 
-def catalog_service(row: Row, at: Row) -> Row:
-    """Flat, as /catalog/service lists it."""
+def named_service(row: Row) -> Row:
+    """A service without its node, by the names that it has in /catalog/service."""
     return {
-        "ID": at["id"],
-        "Node": at["name"],
-        "Address": at["address"],
-        "Datacenter": DATACENTER,
-        "TaggedAddresses": at["tagged_addresses"] or {"lan": at["address"], "wan": at["address"]},
-        "NodeMeta": at["meta"],
         "ServiceKind": "",
         "ServiceID": row["id"],
         "ServiceName": row["name"],
@@ -69,6 +63,19 @@ def catalog_service(row: Row, at: Row) -> Row:
         "ServiceMeta": row["meta"],
         "ServicePort": row["port"],
         "ServiceEnableTagOverride": row["enable_tag_override"],
+    }
+
+
+def catalog_service(row: Row, at: Row) -> Row:
+    """Flat, as /catalog/service lists it."""
+    return {
+        "ID": at["id"],
+        "Node": at["name"],
+        "Address": at["address"],
+        "Datacenter": DATACENTER,
+        "TaggedAddresses": at["tagged_addresses"] or {"lan": at["address"], "wan": at["address"]},
+        "NodeMeta": at["meta"],
+        **named_service(row),
         **indexes(row),
     }
 

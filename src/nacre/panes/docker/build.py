@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ from nacre.cloud.image import references
 from nacre.cloud.image.references import Reference
 from nacre.cloud.image.spool import spool
 from nacre.panes.docker import skopeo, transfers
+from nacre.panes.docker.downloads import download
 from nacre.panes.docker.lines import ClientGone, Lines, progress
 from nacre.panes.docker.query import flag, number
 from nacre.panes.docker.schemas import ContainerCreate, HostConfig, NetworkingConfig, Ulimit, plain
@@ -80,7 +82,7 @@ async def _build(call: Call, lines: Lines, options: Options, template: Template,
     name = context.dockerfile_name(call.query.get("dockerfile", ""))
     async with spool(call.cloud) as scratch:
         found = await context.receive(call.cloud, transfers.chunks(call.request.content), scratch, name)
-        state = await Build(call.cloud, call.context, found, options, template, say, fetch).run(scratch)
+        state = await Build(call.cloud, call.context, found, options, template, say, fetch, partial(download, call)).run(scratch)
     if quiet:
         await lines.send(stream=f"{state.docker_id}\n")
         return

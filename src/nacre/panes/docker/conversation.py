@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import logging
+from typing import Protocol
 
 from nacre.cloud.core import GuestStream
 from nacre.cloud.errors import CloudError, Invalid
-from nacre.panes.docker.hijack import Hijack
 from nacre.panes.docker.keys import Detacher
 from nacre.panes.edge import Call
-from nacre.protocol.streams import CloseStdin
+from nacre.protocol.streams import Channel, CloseStdin
 
 SIZE_MAX = 65_535
 TRUE = ("1", "true", "True", "TRUE", "t", "T", "yes", "on")
@@ -36,13 +36,29 @@ def log_failure(what: str, ident: str, error: CloudError) -> None:
     log.warning("%s %s: %s", what, ident, error.message)
 
 
-async def converse(stream: GuestStream, hijack: Hijack | None, *, keys: bytes = b"", outlives: bool = False) -> None:
+class End(Protocol):
+    """A client's end of a conversation."""
+
+    @property
+    def has_gone(self) -> bool:
+        """Whether nothing can be said to it any more; else it may only have said that it is done."""
+
+    async def read(self) -> bytes:
+        """What it sends; nothing when it is done, or has gone."""
+
+    async def say(self, channel: Channel, data: bytes) -> None:
+        """Raises ConnectionError when it has gone."""
+
+    async def close(self) -> None: ...
+
+
+async def converse(stream: GuestStream, end: End | None, *, keys: bytes = b"", outlives: bool = False) -> None:
     """Carry both ways. With `outlives` to the guest's end whatever becomes of the client, else until either is done.
 
     `keys`: what detaches the client, empty where it has no terminal. Raises the CloudError with which the stream breaks.
     """
-    typing = asyncio.create_task(_carry_in(stream, hijack, keys)) if hijack is not None else None
-    talking = asyncio.create_task(_carry_out(stream, hijack, outlives))
+    typing = asyncio.create_task(_carry_in(stream, end, keys)) if end is not None else None
+    talking = asyncio.create_task(_carry_out(stream, end, outlives))
     try:
         if typing is None:
             await talking
@@ -50,8 +66,8 @@ async def converse(stream: GuestStream, hijack: Hijack | None, *, keys: bytes = 
         await asyncio.wait([typing, talking], return_when=asyncio.FIRST_COMPLETED)
         detached = typing.done() and not typing.cancelled() and typing.exception() is None and typing.result()
         if detached and outlives:
-            assert hijack is not None
-            await hijack.wire.close()
+            assert end is not None
+            await end.close()
         if not detached or outlives:
             await talking
     finally:
@@ -61,10 +77,10 @@ async def converse(stream: GuestStream, hijack: Hijack | None, *, keys: bytes = 
         await asyncio.gather(*(task for task in (typing, talking) if task is not None), return_exceptions=True)
 
 
-async def _carry_in(stream: GuestStream, hijack: Hijack, keys: bytes) -> bool:
-    """Whether the client detached itself; else it said that it is done."""
+async def _carry_in(stream: GuestStream, end: End, keys: bytes) -> bool:
+    """Whether the client detached itself, or has gone; else it said that it is done."""
     detacher = Detacher(keys) if keys else None
-    while data := await hijack.wire.read():
+    while data := await end.read():
         if detacher is not None:
             data = detacher.take(data)
         if data:
@@ -72,18 +88,18 @@ async def _carry_in(stream: GuestStream, hijack: Hijack, keys: bytes) -> bool:
         if detacher is not None and detacher.detached:
             return True
     await stream.control(CloseStdin())
-    return False
+    return end.has_gone
 
 
-async def _carry_out(stream: GuestStream, hijack: Hijack | None, outlives: bool) -> None:
+async def _carry_out(stream: GuestStream, end: End | None, outlives: bool) -> None:
     async for channel, data in stream:
-        if hijack is None:
+        if end is None:
             continue
         try:
-            await hijack.say(channel, data)
+            await end.say(channel, data)
         except ConnectionError:
             if not outlives:
                 return
             with contextlib.suppress(ConnectionError):
                 await stream.control(CloseStdin())
-            hijack = None
+            end = None

@@ -32,6 +32,16 @@ class Hijack:
     def __init__(self, wire: Wire, tty: bool) -> None:
         self.wire, self._tty = wire, tty
 
+    @property
+    def has_gone(self) -> bool:
+        return self.wire.lost.is_set()
+
+    async def read(self) -> bytes:
+        return await self.wire.read()
+
+    async def close(self) -> None:
+        await self.wire.close()
+
     async def say(self, channel: Channel, data: bytes) -> None:
         if self._tty:
             await self.wire.write(data)

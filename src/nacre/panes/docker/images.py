@@ -135,6 +135,8 @@ async def inspect(call: Call) -> Reply:
             "DockerVersion": config.get("docker_version") or "",
             "Author": config.get("author") or "",
             "Config": _config(entry),
+            # Left out by engines since 1.45; docker-compose 1.29 makes no container anew without it.
+            "ContainerConfig": _config(entry),
             "Architecture": config.get("architecture") or "amd64",
             "Variant": config.get("variant") or "",
             "Os": config.get("os") or "linux",

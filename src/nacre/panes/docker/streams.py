@@ -1,19 +1,26 @@
 """Containers' streams: attach, logs, resize (https://docs.docker.com/reference/api/engine/version/v1.50/#tag/Container)."""
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
 from nacre.cloud.containers.execs import require_running
 from nacre.cloud.containers.lookup import find
+from nacre.cloud.core import GuestStream
 from nacre.cloud.errors import CloudError, Conflict, Invalid
-from nacre.panes.docker.conversation import converse, flag, log_failure, size_of
-from nacre.panes.docker.dialect import HEADERS
+from nacre.panes.docker.conversation import End, converse, flag, log_failure, size_of
+from nacre.panes.docker.dialect import HEADERS, minor_of
 from nacre.panes.docker.hijack import content_type, frame, take_over
 from nacre.panes.docker.keys import parse
+from nacre.panes.docker.websockets import WebSocketEnd
 from nacre.panes.edge import Call, Reply, Route
 from nacre.panes.edge.wire import Hijacked
+
+CHANNELS = ("stdin", "stdout", "stderr")
+WEBSOCKET_BINARY_SINCE, WEBSOCKET_CHOOSES_SINCE = 28, 42
+"""The minor versions since which a WebSocket bears binary messages, and only the streams that are asked for."""
 
 
 def has_tty(row: dict[str, Any]) -> bool:
@@ -29,36 +36,57 @@ def has_stdin(row: dict[str, Any]) -> bool:
 
 async def attach(call: Call) -> Reply:
     """Hijacks the connection. A container that was not started yet is waited for: `docker run` attaches first."""
+    wanted = {name for name in CHANNELS if flag(call, name)}
+    await _attach(call, wanted, lambda row: take_over(call.request, has_tty(row)))
+    return Reply(response=Hijacked())
+
+
+async def attach_websocket(call: Call) -> Reply:
+    """The same over a WebSocket (RFC 6455): the guest's words as they are, without frames of Docker's."""
+    minor = minor_of(call.request)
+    everything = minor < WEBSOCKET_CHOOSES_SINCE
+    wanted = {name for name in CHANNELS if everything or flag(call, name)}
+    socket = WebSocketEnd(call.request, text=minor < WEBSOCKET_BINARY_SINCE)
+    await _attach(call, wanted, lambda row: socket.opened())
+    return Reply(response=socket.response)
+
+
+async def _attach(call: Call, wanted: set[str], open_end: Callable[[dict[str, Any]], Awaitable[End]]) -> None:
     row = await call.read(find, call.path["id"])
-    ref, tty = call.path["id"], has_tty(row)
-    keys = parse(call.query.get("detachKeys", "")) if tty and flag(call, "stdin") else b""
+    ref = call.path["id"]
+    keys = parse(call.query.get("detachKeys", "")) if has_tty(row) and "stdin" in wanted else b""
     if row["observed_state"] == "paused":
         raise Conflict(f"container {ref} is paused, unpause the container before attach")
     if row["host_id"] is None:
         raise Conflict(f"container {ref} is not on a host")
-    params = {"stdin": flag(call, "stdin") and has_stdin(row), "stdout": flag(call, "stdout"), "stderr": flag(call, "stderr")}
-    earlier = None
-    if flag(call, "logs"):
-        said = {name: params[name] for name in ("stdout", "stderr")}
-        earlier = await call.cloud.hosts.open(row["host_id"], "logs", row["id"], said)
-    stream = await call.cloud.hosts.open(row["host_id"], "attach", row["id"], params) if flag(call, "stream") else None
-    hijack = await take_over(call.request, tty)
+    params = {"stdin": "stdin" in wanted and has_stdin(row), "stdout": "stdout" in wanted, "stderr": "stderr" in wanted}
+    earlier = stream = end = None
+    try:
+        if flag(call, "logs"):
+            said = {name: params[name] for name in ("stdout", "stderr")}
+            earlier = await call.cloud.hosts.open(row["host_id"], "logs", row["id"], said)
+        if flag(call, "stream"):
+            stream = await call.cloud.hosts.open(row["host_id"], "attach", row["id"], params)
+        end = await open_end(row)
+        await _carry(row, earlier, stream, end, keys)
+    finally:
+        for one in (earlier, stream, end):
+            if one is not None:
+                await one.close()
+
+
+async def _carry(row: dict[str, Any], earlier: GuestStream | None, stream: GuestStream | None, end: End, keys: bytes) -> None:
+    """What was said earlier, then what is said from now on. What breaks off ends it."""
     try:
         if earlier is not None:
             async for channel, data in earlier:
-                await hijack.say(channel, data)
+                await end.say(channel, data)
         if stream is not None:
-            await converse(stream, hijack, keys=keys)
+            await converse(stream, end, keys=keys)
     except CloudError as error:
         log_failure("attach to", row["id"], error)
     except ConnectionError:
         pass
-    finally:
-        for one in (earlier, stream):
-            if one is not None:
-                await one.close()
-        await hijack.wire.close()
-    return Reply(response=Hijacked())
 
 
 def _moment(call: Call, name: str) -> float:
@@ -126,6 +154,7 @@ async def resize(call: Call) -> Reply:
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/containers/{id}/attach", attach, "docker:streams", "Attach to a container", streams=True),
+    Route("GET", "/containers/{id}/attach/ws", attach_websocket, "docker:streams", "Attach to a container over a WebSocket"),
     Route("GET", "/containers/{id}/logs", logs, "docker:read", "Show a container's logs"),
     Route("POST", "/containers/{id}/resize", resize, "docker:streams", "Resize a container's terminal"),
 )

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from nacre.cloud import errors
-from nacre.cloud.context import Context
+from nacre.cloud.context import AccessRule, Context
 from nacre.cloud.core import Cloud
 from nacre.cloud.policy import check
 from nacre.panes.edge.call import BODY_BYTES_MAX, Call, Reply
@@ -148,8 +148,18 @@ async def _authorize(cloud: Cloud, service: Service, route: Route, request: web.
         if not token:
             raise errors.Unauthorized("The request you have made requires authentication.")
         context = cloud.authenticate(token, request_id)
+    if context.access_rules is not None:
+        _hold_against_rules(context.access_rules, service, request)
     check(route.policy, service.policies[route.policy], context, request.match_info)
     return context
+
+
+def _hold_against_rules(rules: tuple[AccessRule, ...], service: Service, request: web.Request) -> None:
+    """A rule's path is the service's own, or begins with the prefix under which the service is found here. Raises Unauthorized, as
+    OpenStack's middleware does."""
+    paths = (request.path, request.path.removeprefix(service.prefix))
+    if not any(rule.matches(service.service_type, request.method, paths) for rule in rules):
+        raise errors.Unauthorized("The application credential's access rules do not allow this request.")
 
 
 def error_reply(service: Service, error: errors.CloudError, request_id: str) -> Reply:

@@ -4,11 +4,12 @@ What was taken is noted in the record before it is used, so that whoever comes a
 """
 
 import contextlib
+import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-from nacre.node.drivers import Attached, NetworkDriver, VolumeDriver
+from nacre.node.drivers import VISIT, Attached, NetworkDriver, VolumeDriver
 from nacre.node.runtimes.containers import volumes
 from nacre.node.runtimes.containers.container import Bound, Neighbour
 from nacre.node.runtimes.containers.records import Record
@@ -71,6 +72,25 @@ class Bindings:
             record.attached = (*record.attached, volume_id)
             self._save(record)
         return await self._volumes.attach(volume_id, record.guest.id, VOLUME_WAIT_S)
+
+    @contextlib.asynccontextmanager
+    async def visit(self, record: Record) -> AsyncIterator[dict[str, Attached]]:
+        """The volumes of a guest, for somebody who looks into them beside it: whatever becomes of the guest meanwhile, they stay so long.
+
+        Raises LookupError, OSError.
+        """
+        visitor = f"{record.guest.id}{VISIT}{secrets.token_hex(4)}"
+        found: dict[str, Attached] = {}
+        volume_ids = volumes.wanted(record.guest.container)
+        if self._volumes is None and volume_ids:
+            raise OSError(f"this host has no volumes: {volume_ids[0]}")
+        try:
+            for volume_id in volume_ids:
+                found[volume_id] = await self._volumes.attach(volume_id, visitor, VOLUME_WAIT_S)  # type: ignore[union-attr]
+            yield found
+        finally:
+            for volume_id in volume_ids:
+                await self._volumes.detach(volume_id, visitor)  # type: ignore[union-attr]
 
     async def let_go(self, record: Record) -> None:
         """The guest does not use its volumes any more. Raises OSError."""

@@ -30,6 +30,10 @@ MASKED = [
 READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 _DEVICES = [{"allow": False, "access": "rwm"}]
 SEED = "/.nacre"
+CONFIG_DRIVE = "/config-drive"
+"""Where cloud-init looks for it in a container, which has no device of that label (its documentation of ConfigDrive)."""
+RESCUED = "/rescue"
+"""Where a server that is rescued sees its own files."""
 SYSTEMD_HIERARCHY = "/sys/fs/cgroup/systemd"
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOSTNAME_BYTES_MAX = 64
@@ -119,7 +123,9 @@ def etc_mounts(etc: Path, *, read_only: bool = False) -> list[dict[str, Any]]:
     return [mount(f"/etc/{name}", "bind", options, str(etc / name)) for name in ETC_FILES]
 
 
-def server_mounts(paths: GuestPaths, host: Host, init: str, named: Path | None) -> list[dict[str, Any]]:
+def server_mounts(
+    paths: GuestPaths, host: Host, init: str, named: Path | None, *, config_drive: bool = False, rescued: bool = False
+) -> list[dict[str, Any]]:
     """The mounts of a guest that boots as its image says.
 
     `init` is the init system (see Entry); `named` the guest's cgroup in the hierarchy that systemd of version 1 calls its own.
@@ -127,6 +133,10 @@ def server_mounts(paths: GuestPaths, host: Host, init: str, named: Path | None) 
     found = kernel_mounts(cgroup_writable=init == "systemd" and host.cgroup_writable)
     found.append(mount(SEED, "bind", "bind,ro,nosuid,nodev", str(paths.seed)))
     found += etc_mounts(paths.etc)
+    if config_drive:
+        found.append(mount(CONFIG_DRIVE, "bind", "bind,ro,nosuid,nodev,noexec", str(paths.config_drive)))
+    if rescued:
+        found.append(mount(RESCUED, "bind", "rbind,nodev", str(paths.rootfs)))
     # What an init system would mount itself, had it the right to (systemd: CONTAINER_INTERFACE, "Execution Environment").
     if init:
         found.append(mount("/run", "tmpfs", "nosuid,nodev,mode=755,size=20%"))
@@ -138,14 +148,14 @@ def server_mounts(paths: GuestPaths, host: Host, init: str, named: Path | None) 
     return found
 
 
-def spec(paths: GuestPaths, process: Process, box: Box, host: Host) -> bytes:
+def spec(rootfs: Path, process: Process, box: Box, host: Host) -> bytes:
     """The bundle's config.json."""
     document = {
         "ociVersion": "1.0.2",
         "hostname": box.hostname[:HOSTNAME_BYTES_MAX],
         **({"domainname": box.domainname} if box.domainname else {}),
         "process": _process(process, host),
-        "root": {"path": str(paths.rootfs), "readonly": box.read_only},
+        "root": {"path": str(rootfs), "readonly": box.read_only},
         "mounts": box.mounts,
         "annotations": {"run.oci.seccomp_bpf_data": box.seccomp} if box.seccomp else {},
         "linux": _linux(box, host),

@@ -15,17 +15,19 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from nacre.node import metadata
 from nacre.node.drivers import Attached, Plugged
 from nacre.node.images import UnpackedImage
-from nacre.node.init.seed import write_seed
+from nacre.node.init.seed import write_seed, write_tree
+from nacre.node.metadata import Tree
 from nacre.node.runtimes.containers import box as walled
-from nacre.node.runtimes.containers import bundle, consent, console, etc, kernel, volumes
+from nacre.node.runtimes.containers import bundle, consent, console, etc, injecting, kernel, volumes
 from nacre.node.runtimes.containers.cgroups import Cgroups
 from nacre.node.runtimes.containers.entry import entry
 from nacre.node.runtimes.containers.launcher import Launcher
 from nacre.node.runtimes.containers.layout import GuestPaths, Layout
 from nacre.node.runtimes.containers.pidfds import ended_within, open_pid, try_open
-from nacre.node.runtimes.containers.records import Seat
+from nacre.node.runtimes.containers.records import Record, Seat
 from nacre.node.runtimes.containers.slots import Slots, write_whole
 from nacre.node.volumes.throttle import block_io
 from nacre.protocol.containers import Container
@@ -70,17 +72,44 @@ class Containers:
         self.layout, self.cgroups, self.slots, self.launcher, self.host = layout, cgroups, slots, launcher, host
         self.created: Callable[[str], None] = lambda guest_id: None
         """Called between create and start, when conmon listens and nothing was said yet."""
+        self.documents: Callable[[Guest], Tree] = lambda guest: metadata.documents(guest, [])
+        """What a guest's config drive holds."""
         self.rotated: Callable[[str, Path], None] = lambda guest_id, part: None
         """Called when the guest's log goes on in another file: the name of the one before."""
 
-    def build_disk(self, guest_id: str, seat: Seat, image: UnpackedImage) -> None:
-        """Folders and mounts. Raises OSError."""
+    def build_disk(self, guest_id: str, seat: Seat, image: UnpackedImage, rescue: UnpackedImage | None = None) -> None:
+        """Folders and mounts; with a rescue image those of its system as well, made anew. Raises OSError."""
         paths, base = self.layout.guest(guest_id), self.slots.base_id(seat.home)
         for directory in paths.directories:
             directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.slots.ensure(seat.slot)
         if not os.path.ismount(paths.rootfs):
-            self._mount(paths, image, seat.home, base)
+            self._mount(paths, image, seat.home, base, paths.disk, paths.rootfs)
+        self._wipe_rescue(paths)
+        if rescue is not None:
+            for directory in (paths.rescue_disk / "upper", paths.rescue_disk / "work", paths.rescue_rootfs):
+                directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self._mount(paths, rescue, seat.home, base, paths.rescue_disk, paths.rescue_rootfs)
+
+    def _wipe_rescue(self, paths: GuestPaths) -> None:
+        """What was done in a rescue system goes as it ends."""
+        if not paths.rescue_disk.is_dir():
+            return
+        kernel.unmount_all(paths.rescue_rootfs)
+        shutil.rmtree(paths.rescue_disk)
+        paths.rescue_rootfs.rmdir()
+
+    def inject(self, guest: Guest, seat: Seat, known: Record) -> None:
+        """Write what its maker put into the guest, as far as its files do not have it yet. Raises OSError, ValueError."""
+        paths, base = self.layout.guest(guest.id), self.slots.base_id(seat.home)
+        if guest.rescue is not None and guest.rescue.password_hash:
+            injecting.write_password(paths.rescue_rootfs, guest.rescue.password_hash, base)
+        if guest.password_hash and guest.password_hash != known.password_hash:
+            injecting.write_password(paths.rootfs, guest.password_hash, base)
+            known.password_hash = guest.password_hash
+        if guest.files and not known.injected:
+            injecting.write_files(paths.rootfs, guest.files, base)
+            known.injected = True
 
     def write_bundle(self, guest: Guest, seat: Seat, image: UnpackedImage, plugged: tuple[Plugged, ...], bound: Bound) -> None:
         """Seed, files and the bundle. Raises OSError, ValueError, LookupError."""
@@ -97,9 +126,14 @@ class Containers:
     def _server_bundle(self, guest: Guest, seat: Seat, image: UnpackedImage) -> bytes:
         """A guest that boots as its image says, under an init of the image's or of ours."""
         paths, base = self.layout.guest(guest.id), self.slots.base_id(seat.home)
-        start = entry(paths.rootfs, image.config, guest.instance.hostname)
+        rootfs = paths.rootfs if guest.rescue is None else paths.rescue_rootfs
+        start = entry(rootfs, image.config, guest.instance.hostname)
         paths.seed.mkdir(mode=0o711, exist_ok=True)
-        write_seed(paths.seed, self.layout.busybox, guest.instance, start.default_user, base)
+        # The rescue system is there to repair the server, not to be made into it once more.
+        instance = guest.instance if guest.rescue is None else msgspec.structs.replace(guest.instance, user_data=b"")
+        write_seed(paths.seed, self.layout.busybox, instance, start.default_user, base)
+        if guest.config_drive:
+            write_tree(paths.config_drive, self.documents(guest), base)
         (paths.root / "stop-signal").write_text(f"{start.stop_signal} {INIT_STOP_WAIT_S if start.init else STOP_WAIT_S}")
         named = self.cgroups.delegate(guest.id, base) if start.init == "systemd" else None
         box = bundle.Box(
@@ -108,11 +142,13 @@ class Containers:
             user_namespace=self.slots.user_namespace(seat.home),
             cgroup=f"{self.cgroups.name}/{guest.id}",
             resources=self.cgroups.resources(guest.limits),
-            mounts=bundle.server_mounts(paths, self.host, start.init, named),
+            mounts=bundle.server_mounts(
+                paths, self.host, start.init, named, config_drive=guest.config_drive, rescued=guest.rescue is not None
+            ),
             namespaces={**dict.fromkeys(bundle.NAMESPACES), "network": self.slots.network_namespace(seat.slot)},
             seccomp=self.host.seccomp,
         )
-        return bundle.spec(paths, start.process, box, self.host)
+        return bundle.spec(rootfs, start.process, box, self.host)
 
     def _container_bundle(self, guest: Guest, container: Container, seat: Seat, bound: Bound) -> bytes:
         """A container of Docker's pane: one process and its walls."""
@@ -134,7 +170,7 @@ class Containers:
             mounts=walled.mounts(paths, container, self.host, shared, sources, base),
             namespaces=walled.namespaces(container, self.slots.network_namespace(seat.slot), shared),
         )
-        return bundle.spec(paths, process, box, self.host)
+        return bundle.spec(paths.rootfs, process, box, self.host)
 
     def _shared(self, paths: GuestPaths, bound: Bound) -> walled.Shared:
         """The namespaces of those with whom the container shares some. Raises LookupError for one that does not run."""
@@ -159,9 +195,9 @@ class Containers:
             raise LookupError(f"cannot join the namespaces of a non running container: {guest_id}")
         return pid
 
-    def _mount(self, paths: GuestPaths, image: UnpackedImage, home: int, base: int) -> None:
+    def _mount(self, paths: GuestPaths, image: UnpackedImage, home: int, base: int, disk: Path, rootfs: Path) -> None:
         _unmount_lowers(paths)
-        upper = paths.disk / "upper"
+        upper = disk / "upper"
         # An id-mapped upper mounts read-only without an error, so the upper bears the mapped ids itself.
         os.chown(upper, base, base)
         upper.chmod(0o755)
@@ -173,8 +209,8 @@ class Containers:
                 kernel.mount_idmapped(lower, place, self.slots.user_namespace(home))
                 names.append(f"{paths.lower.name}/{number}")
             # Names from the guest's folder: the options of a mount must fit a page, however deep the state directory lies.
-            data = f"lowerdir={':'.join(names)},upperdir=disk/upper,workdir=disk/work"
-            kernel.mount_within(paths.root, "overlay", paths.rootfs, kernel.MS_NODEV, data)
+            data = f"lowerdir={':'.join(names)},upperdir={disk.name}/upper,workdir={disk.name}/work"
+            kernel.mount_within(paths.root, "overlay", rootfs, kernel.MS_NODEV, data)
         finally:
             # The overlay keeps copies of its own; every mount here is copied into each new container's namespace.
             _unmount_lowers(paths)
@@ -318,15 +354,17 @@ class Containers:
     def unmount(self, guest_id: str) -> None:
         paths = self.layout.guest(guest_id)
         self._release(paths)
-        kernel.unmount_all(paths.rootfs)
+        for rootfs in (paths.rescue_rootfs, paths.rootfs):
+            kernel.unmount_all(rootfs)
         _unmount_lowers(paths)
 
     def wipe_disk(self, guest_id: str) -> None:
         """Throw away what the guest wrote (a rebuild)."""
         self.unmount(guest_id)
-        disk = self.layout.guest(guest_id).disk
-        if disk.is_dir():
-            shutil.rmtree(disk)
+        paths = self.layout.guest(guest_id)
+        for disk in (paths.rescue_disk, paths.disk):
+            if disk.is_dir():
+                shutil.rmtree(disk)
 
     def unmake(self, guest_id: str, free: Iterable[int]) -> None:
         """Undo all of the guest but its record, and the slots that nobody else uses. Raises OSError."""

@@ -10,13 +10,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from nacre.node.config import NodeConfig
 from nacre.node.drivers import NetworkDriver, Observe, VolumeDriver
 from nacre.node.images import ImageCache, ImageError
-from nacre.node.runtimes.containers import console, kernel, probe, records, restarts, survey
+from nacre.node.runtimes.containers import consent, console, kernel, probe, records, restarts, survey, volumes
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers, signal_number
 from nacre.node.runtimes.containers.health import Health, kill_check
@@ -25,7 +25,8 @@ from nacre.node.runtimes.containers.power import TROUBLES, Power
 from nacre.node.runtimes.containers.records import Record
 from nacre.node.runtimes.containers.seeing import StartFailed, cause_of_end, fault, observation, words
 from nacre.node.runtimes.containers.watch import Watch
-from nacre.protocol.guests import Guest
+from nacre.node.runtimes.containers.writers import Writers
+from nacre.protocol.guests import Guest, ImageRef
 from nacre.protocol.messages import Holding, Observation
 from nacre.protocol.networks import Port
 
@@ -55,9 +56,14 @@ class ContainerDriver:
         self._parts: Containers | None = None
         self._health: Health | None = None
         self._steps: Power | None = None
+        self.writers = Writers()
         self.opened: list[Callable[[Containers], None]] = []
         """Called when the host was opened, before any guest is looked at."""
-        images.used = lambda: [record.guest.image for record in self._records.values()]
+        images.used = self._images_used
+
+    def _images_used(self) -> list[ImageRef]:
+        guests = [record.guest for record in self._records.values()]
+        return [*(guest.image for guest in guests), *(guest.rescue.image for guest in guests if guest.rescue is not None)]
 
     @property
     def parts(self) -> Containers:
@@ -92,6 +98,21 @@ class ContainerDriver:
                 await asyncio.to_thread(self.parts.build_disk, guest_id, self.record(guest_id).seat, image)
         base = self.parts.slots.base_id(record.seat.home)
         return Disk(paths.disk / "upper", image.lowers, paths.lower, paths.rootfs, base)
+
+    @contextlib.asynccontextmanager
+    async def mounts(self, guest_id: str) -> AsyncIterator[list[tuple[str, int]]]:
+        """(target, mount) of what a guest that does not run would see over its disk, see volumes.trees. Raises LookupError, OSError."""
+        record = self.record(guest_id)
+        container = record.guest.container
+        if container is None or not container.mounts:
+            yield []
+            return
+        if any(mount.kind == "host" for mount in container.mounts):
+            consent.check(self.parts.layout.state, record.guest.instance.project_id, container)
+        async with self._bindings.visit(record) as attached:
+            namespace = self.parts.slots.user_namespace(record.seat.home)
+            with volumes.trees(container, attached, namespace) as found:
+                yield found
 
     def guest(self, guest_id: str) -> Guest | None:
         """The guest as it was last asked for, or None when it is not here."""
@@ -191,6 +212,12 @@ class ContainerDriver:
         self._save(record)
         return record
 
+    async def write(self, guest_id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Let something be put into the guest's files. Raises FileExistsError when the guest is started or removed meanwhile."""
+        async with self._lock(guest_id):
+            task = self.writers.begin(guest_id, work())
+        await self.writers.wait(guest_id, task)
+
     async def _make_so(self, guest: Guest, timings_ms: dict[str, float]) -> None:
         record = self._records.get(guest.id)
         if record is None:
@@ -214,12 +241,16 @@ class ContainerDriver:
             await self._power_on(record, guest, timings_ms)
         if record.phase == "running":
             await asyncio.to_thread(self.parts.cgroups.freeze, guest.id, guest.power == "paused")
+            if guest.power == "running":
+                await self._power.change_password(record, guest)
             record.fault = "" if self._watch.has_monitor(guest.id) else record.fault
         record.guest, record.met = guest, guest.generation
         self._save(record)
 
     async def _power_off(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         self._forget_restart(record)
+        if record.phase == "building":
+            await self.writers.stop(guest.id)
         self._unwatch(guest.id)
         await self._power.stop(record, guest, timings_ms)
         if record.phase == "created":
@@ -227,6 +258,7 @@ class ContainerDriver:
 
     async def _power_on(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         self._unwatch(guest.id)
+        await self.writers.stop(guest.id)
         await self._power.start(record, guest, timings_ms)
         self._spawn(self._settle(guest.id))
         if self._watch.add(guest.id, self.parts.first_pid(guest.id), self.parts.monitor_pid(guest.id)):
@@ -297,6 +329,7 @@ class ContainerDriver:
             others = (other.slots for other in self._records.values() if other is not record)
             free = record.slots - set().union(*others) if record else set[int]()
             try:
+                await self.writers.stop(guest_id)
                 if record is not None:
                     self._forget_restart(record)
                     await self._bindings.unplug(record)

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -131,8 +131,9 @@ def _judge(record: Record, check: HealthCheck, probe: Probe) -> None:
 class Run:
     """One command beside a guest's own process, as the same user with the same walls."""
 
-    def __init__(self, containers: Containers, guest_id: str) -> None:
+    def __init__(self, containers: Containers, guest_id: str, environment: Mapping[str, str] | None = None) -> None:
         self._containers, self._guest_id = containers, guest_id
+        self._more = [f"{name}={value}" for name, value in (environment or {}).items()]
         paths = containers.layout.guest(guest_id)
         self._process, self._pid_file = paths.health_process, paths.health_pid_file
         self._config = paths.bundle / "config.json"
@@ -169,7 +170,8 @@ class Run:
 
     def _spawn(self, argv: list[str], output: int) -> int:
         document = msgspec.json.decode(self._config.read_bytes())["process"]
-        self._process.write_bytes(msgspec.json.encode({**document, "args": argv, "terminal": False}))
+        changes = {"args": argv, "terminal": False, "env": [*document["env"], *self._more]}
+        self._process.write_bytes(msgspec.json.encode({**document, **changes}))
         self._pid_file.unlink(missing_ok=True)
         return self._containers.launcher.spawn_exec(self._guest_id, self._process, self._pid_file, output)
 

@@ -51,6 +51,29 @@ def follow(rootfs: Path, path: str, *, make_for: int | None = None) -> Path | No
     return at
 
 
+def write(rootfs: Path, path: str, data: bytes, *, owner: int, mode: int = 0o644) -> None:
+    """Write a file, in place where it is there; where it is not, it gets that owner and mode, and so do folders that are missing.
+
+    Raises OSError where something else than a file or a folder is in the way.
+    """
+    found = follow(rootfs, path)
+    if found is None:
+        folder, _, name = path.rstrip("/").rpartition("/")
+        parent = follow(rootfs, folder, make_for=owner)
+        if parent is None or name in ("", ".", ".."):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        fd = os.open(parent / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        os.fchown(fd, owner, owner)
+        os.fchmod(fd, mode)
+    else:
+        fd = os.open(found, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(fd, "wb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "no plain file", path)
+        file.truncate()
+        file.write(data)
+
+
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 

@@ -101,19 +101,38 @@ def mount_idmapped(source: Path, target: Path, user_namespace: Path, *, writable
 
 def mount_idmapped_fd(source: int, target: Path, user_namespace: Path, *, writable: bool = False) -> None:
     """The same for what is open as `source`, which may be a path that a guest writes to."""
-    userns = os.open(user_namespace, os.O_RDONLY | os.O_CLOEXEC)
-    tree = -1
+    tree = idmapped_tree(source, user_namespace, writable=writable)
     try:
-        tree = _clone_tree(source)
-        bits = _MOUNT_ATTR_IDMAP | _MOUNT_ATTR_NODEV | (0 if writable else _MOUNT_ATTR_RDONLY)
-        attributes = struct.pack("QQQQ", bits, 0, MS_PRIVATE, userns)
-        result = _libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, ctypes.c_size_t(len(attributes)))
-        _check(result, "mount_setattr (an id-mapped mount)", str(target))
         _move_tree(tree, target)
     finally:
+        os.close(tree)
+
+
+def idmapped_tree(source: int, user_namespace: Path, *, writable: bool) -> int:
+    """What is open as `source` as a mount that lies nowhere yet, without devices, its ids seen through the user namespace's map."""
+    userns = os.open(user_namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _tree_with(source, _MOUNT_ATTR_IDMAP, userns, writable=writable)
+    finally:
         os.close(userns)
-        if tree >= 0:
-            os.close(tree)
+
+
+def plain_tree(source: int, *, writable: bool) -> int:
+    """The same with the ids as they are."""
+    return _tree_with(source, 0, 0, writable=writable)
+
+
+def _tree_with(source: int, bits: int, userns: int, *, writable: bool) -> int:
+    tree = _clone_tree(source)
+    try:
+        bits |= _MOUNT_ATTR_NODEV | (0 if writable else _MOUNT_ATTR_RDONLY)
+        attributes = struct.pack("QQQQ", bits, 0, MS_PRIVATE, userns)
+        result = _libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, ctypes.c_size_t(len(attributes)))
+        _check(result, "mount_setattr")
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
 
 
 def _clone_tree(source: int) -> int:

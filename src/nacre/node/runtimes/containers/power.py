@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from nacre.node.images import ImageCache, ImageError, UnpackedImage
-from nacre.node.runtimes.containers import etc, kernel
+from nacre.node.runtimes.containers import etc, kernel, passwords
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers
 from nacre.node.runtimes.containers.launcher import LaunchError
@@ -75,6 +75,8 @@ class Power:
                 await self._sync_ports(record, guest, timings_ms)
             else:
                 image = await self._build_disk(record, guest, timings_ms)
+                if guest.container is None:
+                    await asyncio.to_thread(self.parts.inject, guest, record.seat, record)
                 await self._write_bundle(record, guest, image)
             record.phase, record.boot_id, record.guest = "starting", self._boot_id, guest
             record.ended, record.failed, record.halted, record.fault = False, False, False, ""
@@ -127,6 +129,7 @@ class Power:
         await self.halt(record, guest, soft=False)
         await asyncio.to_thread(self.parts.wipe_disk, guest.id)
         record.guest, record.ended, record.phase = guest, False, "building"
+        record.password_hash, record.injected = "", False
         self._save(record)
 
     async def adjust(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
@@ -135,11 +138,17 @@ class Power:
             await self._in_launcher(self.parts.update, guest)
         await self._sync_ports(record, guest, timings_ms)
 
+    async def change_password(self, record: Record, guest: Guest) -> None:
+        """In the running guest, where it is not the one that it has. One that is rescued gets it as it boots its own system again."""
+        if guest.rescue is None and guest.password_hash and guest.password_hash != record.password_hash:
+            await passwords.change(self.parts, guest.id, guest.password_hash)
+            record.password_hash = guest.password_hash
+
     async def _build_disk(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> UnpackedImage:
-        """Image and ports at the same time, then folders and mounts."""
+        """Image and ports at the same time, then folders and mounts. Returns the image that it boots from: its own, or the rescue system's."""
         await asyncio.to_thread(self.parts.slots.ensure, record.slot)
         begun = time.monotonic()
-        image_task = asyncio.ensure_future(self._images.ensure(guest.image))
+        image_task = asyncio.ensure_future(self._ensure_images(guest))
         try:
             await self._sync_ports(record, guest, timings_ms)
         finally:
@@ -148,8 +157,13 @@ class Power:
         if isinstance(image, BaseException):
             raise image
         timings_ms["image"] = (time.monotonic() - begun) * 1000
-        await asyncio.to_thread(self.parts.build_disk, guest.id, record.seat, image)
-        return image
+        own, rescue = image
+        await asyncio.to_thread(self.parts.build_disk, guest.id, record.seat, own, rescue)
+        return rescue or own
+
+    async def _ensure_images(self, guest: Guest) -> tuple[UnpackedImage, UnpackedImage | None]:
+        own = await self._images.ensure(guest.image)
+        return own, None if guest.rescue is None else await self._images.ensure(guest.rescue.image)
 
     async def _write_bundle(self, record: Record, guest: Guest, image: UnpackedImage) -> None:
         bound = await self._bindings.bound(record, guest)

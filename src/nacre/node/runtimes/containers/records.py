@@ -61,6 +61,10 @@ class Record(Struct, omit_defaults=True):
     restart_pause_s: float = 0.0
     health: str = ""
     failing_streak: int = 0
+    password_hash: str = ""
+    """Root's password that its own system has by us."""
+    injected: bool = False
+    """The files of its maker are in its root file system."""
     attached: tuple[str, ...] = ()
     """The volumes that are held for it."""
 

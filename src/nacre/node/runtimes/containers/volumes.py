@@ -1,12 +1,14 @@
 """A container's volumes and host paths, made ready for the runtime: each as an id-mapped mount in the guest's own folder.
 
-They lie in the host's mount namespace only while the container is made; then it has copies of its own.
+They lie in the host's mount namespace only while the container is made; then it has copies of its own. For whoever looks into a container
+that does not run they are mounts that lie nowhere, to be put where that one alone sees them.
 """
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nacre.node.drivers import Attached
@@ -48,6 +50,33 @@ def release(paths: GuestPaths) -> None:
     if paths.volumes.is_dir():
         for place in paths.volumes.iterdir():
             kernel.unmount_all(place)
+
+
+@contextlib.contextmanager
+def trees(container: Container, attached: Mapping[str, Attached], user_namespace: Path) -> Iterator[list[tuple[str, int]]]:
+    """(target, a descriptor of the mount) of each volume and host path, those that bear others first. Raises OSError."""
+    with contextlib.ExitStack() as closing:
+        found = []
+        for entry in sorted(container.mounts, key=lambda entry: entry.target.rstrip("/").count("/")):
+            if entry.kind == "tmpfs":
+                continue
+            source = _open(entry, attached)
+            try:
+                tree = _tree(source, user_namespace, writable=not entry.read_only)
+            finally:
+                os.close(source)
+            closing.callback(os.close, tree)
+            found.append((entry.target, tree))
+        yield found
+
+
+def _tree(source: int, user_namespace: Path, *, writable: bool) -> int:
+    try:
+        return kernel.idmapped_tree(source, user_namespace, writable=writable)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return kernel.plain_tree(source, writable=writable)  # As in `_show`.
 
 
 def _open(entry: Mount, attached: Mapping[str, Attached]) -> int:

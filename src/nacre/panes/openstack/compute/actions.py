@@ -1,18 +1,20 @@
 """POST /servers/{id}/action: one table from the action's name to its body, what it does, and since when and until when it is there."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
-from nacre.cloud.compute import actions, rebuilding, resizing, servers, snapshots
+from nacre.cloud.compute import actions, passwords, rebuilding, resizing, servers, snapshots
 from nacre.cloud.errors import Conflict, Invalid, NotFound
 from nacre.cloud.image import operations as images
 from nacre.cloud.image.data import drop_all
 from nacre.panes.edge import Call, Reply
-from nacre.panes.openstack.compute import floating_ips, schemas
+from nacre.panes.openstack.compute import consoles, floating_ips, recovery, schemas
+from nacre.panes.openstack.compute import schemas_recovery as recover
 from nacre.panes.openstack.compute.dialect import allow, check_ranges, only
-from nacre.panes.openstack.compute.servers import check_hostname, load, password, view_of
+from nacre.panes.openstack.compute.servers import check_hostname, files_of, load, view_of
 
 REBUILT = (
     "name",
@@ -108,12 +110,14 @@ def _made(call: Call, image: dict[str, Any]) -> Reply:
 async def _rebuild(call: Call, ident: str, body: schemas.RebuildBody) -> Reply:
     """Answers with the server as it is now, being rebuilt."""
     check_ranges(call, body, schemas.REBUILD_RANGES)
-    if isinstance(body.personality, list) and body.personality:
-        raise Invalid("Files are not injected into servers; use user_data.", field="rebuild.personality")
     if body.trusted_image_certificates not in (UNSET, None):
         raise Invalid("Image certificates are not checked here.", field="rebuild.trusted_image_certificates")
     check_hostname(call, body.hostname, "rebuild.hostname")
     values = {name: value for name in REBUILT if (value := getattr(body, name)) is not UNSET}
+    password = body.admin_pass if isinstance(body.admin_pass, str) else passwords.generate()
+    values["password_hash"] = await asyncio.to_thread(passwords.hash_of, password)
+    if body.personality is not UNSET:
+        values["files"] = files_of(body.personality)
     image_id = body.image_ref.rpartition("/")[2]
     try:
         await call.write(rebuilding.rebuild, ident, image_id, values)
@@ -123,7 +127,7 @@ async def _rebuild(call: Call, ident: str, body: schemas.RebuildBody) -> Reply:
         raise Invalid(error.message, field="rebuild.imageRef", code=error.code) from None
     view = await view_of(call)
     row, ports = await call.read(load, ident)
-    shown = view.rebuilt(row, ports, body.admin_pass if isinstance(body.admin_pass, str) else password())
+    shown = view.rebuilt(row, ports, password)
     return Reply({"server": shown}, 202, {"Location": view.links(ident)[0]["href"]})
 
 
@@ -190,6 +194,20 @@ ACTIONS: dict[str, Action] = {
     "confirmResize": Action(_confirm, "servers:confirm_resize"),
     "revertResize": Action(_plain(resizing.revert), "servers:revert_resize"),
     "rebuild": Action(_rebuild, "servers:rebuild", schemas.RebuildBody),
+    "rescue": Action(recovery.rescue, "os-rescue", recover.Rescue | None),
+    "unrescue": Action(recovery.unrescue, "os-unrescue"),
+    "shelve": Action(recovery.shelve, "os-shelve:shelve"),
+    "shelveOffload": Action(recovery.shelve_offload, "os-shelve:shelve_offload"),
+    "unshelve": Action(recovery.unshelve, "os-shelve:unshelve", recover.Unshelve | None),
+    "changePassword": Action(recovery.change_password, "os-admin-password", recover.ChangePassword),
+    "evacuate": Action(recovery.evacuate, "os-evacuate", recover.Evacuate),
+    "migrate": Action(recovery.migrate, "os-migrate-server:migrate", recover.MigrateTo | None),
+    "os-migrateLive": Action(recovery.migrate_live, "os-migrate-server:migrate_live", recover.MigrateLive),
+    "trigger_crash_dump": Action(recovery.crash, "servers:trigger_crash_dump", since=17),
+    "os-getSerialConsole": Action(consoles.action("serial"), "os-remote-consoles", recover.ConsoleType, until=5),
+    "os-getVNCConsole": Action(consoles.action("vnc"), "os-remote-consoles", recover.ConsoleType, until=5),
+    "os-getSPICEConsole": Action(consoles.action("spice"), "os-remote-consoles", recover.ConsoleType, until=5),
+    "os-getRDPConsole": Action(consoles.action("rdp"), "os-remote-consoles", recover.ConsoleType, until=5),
     "createImage": Action(_create_image, "servers:create_image", schemas.CreateImageBody),
     "createBackup": Action(_create_backup, "os-create-backup", schemas.CreateBackupBody),
     "lock": Action(_lock, "os-lock-server:lock", schemas.LockBody | None),

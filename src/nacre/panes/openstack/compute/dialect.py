@@ -32,6 +32,10 @@ NAMES = {
 UNEXPECTED = "Unexpected API Error. The log has it under this request id."
 
 
+class Unimplemented(CloudError):
+    """501: what Nova answers where the virtualization driver cannot do it."""
+
+
 def render_error(error: CloudError, status: int, request_id: str) -> tuple[Any, str]:
     message = error.message if status != 500 else UNEXPECTED
     return {NAMES.get(status, "computeFault"): {"code": status, "message": message}}, "application/json"

@@ -36,8 +36,11 @@ _SERVED = (
     "PAUSED",
     "REBOOT",
     "REBUILD",
+    "RESCUE",
     "RESIZE",
     "REVERT_RESIZE",
+    "SHELVED",
+    "SHELVED_OFFLOADED",
     "SHUTOFF",
     "SUSPENDED",
     "UNKNOWN",
@@ -46,9 +49,6 @@ _SERVED = (
 _NOVAS = (
     "MIGRATING",
     "PASSWORD",
-    "RESCUE",
-    "SHELVED",
-    "SHELVED_OFFLOADED",
     "SOFT_DELETED",
 )
 STATUSES = frozenset((*_SERVED, *_NOVAS, "VERIFY_RESIZE"))
@@ -57,9 +57,19 @@ VM_STATES = {
     "building": ("BUILD",),
     "stopped": ("SHUTOFF",),
     "paused": ("PAUSED",),
+    "suspended": ("SUSPENDED",),
+    "rescued": ("RESCUE",),
+    "resized": ("VERIFY_RESIZE",),
+    "shelved": ("SHELVED",),
+    "shelved_offloaded": ("SHELVED_OFFLOADED",),
     "error": ("ERROR",),
 }
-POWER_STATES = {0: ("BUILD", "ERROR"), 1: ("ACTIVE", "REBOOT", "HARD_REBOOT", "REBUILD"), 3: ("PAUSED",), 4: ("SHUTOFF",)}
+POWER_STATES = {
+    0: ("BUILD", "ERROR"),
+    1: ("ACTIVE", "REBOOT", "HARD_REBOOT", "REBUILD", "RESCUE", "VERIFY_RESIZE"),
+    3: ("PAUSED",),
+    4: ("SHUTOFF", "SUSPENDED", "SHELVED", "SHELVED_OFFLOADED"),
+}
 
 SORT_KEYS = {
     "created_at": "created_at",

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from nacre.cloud.collection import Row
-from nacre.cloud.compute import flavors
+from nacre.cloud.compute import extra_specs, flavors
 from nacre.cloud.errors import Invalid, NotFound
 from nacre.panes.edge import Call, Reply
 from nacre.panes.openstack.compute import schemas
@@ -31,6 +31,9 @@ SORT_KEYS = {
 }
 QUERY = frozenset({"limit", "marker", "is_public", "minRam", "minDisk", "sort_key", "sort_dir"})
 STRICT_QUERY = 75
+CHECKED_SPECS = 86
+BARE = 102
+"""From this minor version on flavors do without what came from Xen and Rackspace; and a list can be filtered by name."""
 _SPEC_KEY = re.compile(r"[a-zA-Z0-9\-_:. ]{1,255}")
 
 
@@ -53,6 +56,8 @@ def render(call: Call, row: Row) -> Row:
         shown["description"] = row["description"]
     if call.at_least(61):
         shown["extra_specs"] = row["extra_specs"]
+    if call.at_least(BARE):
+        del shown["rxtx_factor"], shown["OS-FLV-DISABLED:disabled"]
     return shown
 
 
@@ -67,9 +72,11 @@ def _query(call: Call) -> Query:
     query = call.query
     if call.at_least(STRICT_QUERY):
         for name in query:
-            if name not in QUERY:
+            if name not in QUERY and not (name == "name" and call.at_least(BARE)):
                 raise unexpected(name)
     criteria = []
+    if "name" in query and call.at_least(BARE):
+        criteria.append(Criterion("name", "eq", query["name"]))
     for name, column in (("minRam", "memory_mb"), ("minDisk", "disk_gb")):
         if name in query:
             criteria.append(Criterion(column, "ge", parse_integer(query[name], name, -schemas.INT32_MAX, schemas.INT32_MAX)))
@@ -80,7 +87,7 @@ def _query(call: Call) -> Query:
             criteria.append(Criterion("is_public", "eq", parse_boolean(public, "is_public")))
     sort_key = query.get("sort_key", "flavorid")
     direction = query.get("sort_dir", "asc").lower()
-    if sort_key not in SORT_KEYS:
+    if sort_key not in SORT_KEYS or (sort_key == "rxtx_factor" and call.at_least(BARE)):
         raise Invalid(f"Invalid input for query parameters sort_key. {sort_key!r} is no key to sort by.", field="sort_key")
     if direction not in ("asc", "desc"):
         raise Invalid(f"Invalid input for query parameters sort_dir. {direction!r} is not asc or desc.", field="sort_dir")
@@ -118,7 +125,7 @@ async def create(call: Call) -> Reply:
         "disk_gb": schemas.number(sent.disk),
         "ephemeral_gb": schemas.number(sent.ephemeral),
         "swap_mb": schemas.number(sent.swap),
-        "rxtx_factor": float(sent.rxtx_factor),
+        "rxtx_factor": float(sent.rxtx_factor) if isinstance(sent.rxtx_factor, (float, str)) else 1.0,
         "is_public": schemas.truth(sent.is_public),
         "description": sent.description if isinstance(sent.description, str) else None,
     }
@@ -154,6 +161,8 @@ async def list_specs(call: Call) -> Reply:
 async def create_specs(call: Call) -> Reply:
     sent: dict[str, Any] = await body_under(call, "extra_specs", schemas.ExtraSpecs)
     specs = {key: _text(value) for key, value in sent.items()}
+    if call.at_least(CHECKED_SPECS):
+        extra_specs.check(specs)
     await call.write(flavors.set_extra_specs, call.path["flavor_id"], specs)
     return Reply({"extra_specs": specs})
 
@@ -172,6 +181,8 @@ async def update_spec(call: Call) -> Reply:
     if set(sent) != {key}:
         raise Invalid(f"Request body and URI mismatch: the body must hold {key!r} alone.", field="body")
     value = only(sent, key, schemas.ExtraSpecValue)
+    if call.at_least(CHECKED_SPECS):
+        extra_specs.check({key: _text(value)})
     await call.write(flavors.set_extra_specs, call.path["flavor_id"], {key: _text(value)})
     return Reply({key: _text(value)})
 

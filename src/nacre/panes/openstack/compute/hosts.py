@@ -8,7 +8,7 @@ from nacre.cloud.errors import Invalid, NotFound
 from nacre.panes.edge import Call, Reply
 from nacre.panes.edge.times import micros
 from nacre.panes.openstack.compute import schemas, schemas_admin
-from nacre.panes.openstack.compute.dialect import check_ranges, limit_of, with_next
+from nacre.panes.openstack.compute.dialect import Unimplemented, check_ranges, limit_of, with_next
 from nacre.panes.openstack.query import parse_boolean
 from nacre.store import Page
 
@@ -67,8 +67,14 @@ def _service(call: Call, row: Row) -> Row:
         "disabled_reason": row["disabled_reason"],
     }
     if call.at_least(11):
-        shown["forced_down"] = False
+        shown["forced_down"] = row["forced_down"]
     return shown
+
+
+async def service_delete(call: Call) -> Reply:
+    """DELETE /os-services/{id}: a host that is gone for good, and has no servers any more."""
+    await call.write(zones.delete, call.path["service_id"], call.cloud.hosts.alive())
+    return Reply(status=204)
 
 
 async def service_list(call: Call) -> Reply:
@@ -77,11 +83,6 @@ async def service_list(call: Call) -> Reply:
     if binary not in (None, BINARY):
         rows = []
     return Reply({"services": [_service(call, row) for row in rows if host in (None, row["hostname"])]})
-
-
-def _refuse_forced_down(value: Any) -> None:
-    if isinstance(value, (bool, str)) and schemas.truth(value):
-        raise Invalid("A host cannot be forced down: it is down when its node gives no sign of life.", field="forced_down")
 
 
 SERVICE_VERBS = ("enable", "disable", "disable-log-reason", "force-down")
@@ -98,8 +99,11 @@ async def service_by_name(call: Call) -> Reply:
     row = await call.read(zones.by_name, sent.host)
     shown: Row = {"host": sent.host, "binary": sent.binary}
     if verb == "force-down":
-        _refuse_forced_down(sent.forced_down)
-        return Reply({"service": {**shown, "forced_down": False}})
+        if not isinstance(sent.forced_down, (bool, str)):
+            raise Invalid("Missing forced_down field", field="forced_down")
+        forced = schemas.truth(sent.forced_down)
+        await call.write(zones.set_forced_down, row["id"], forced)
+        return Reply({"service": {**shown, "forced_down": forced}})
     reason = sent.disabled_reason if isinstance(sent.disabled_reason, str) else None
     if verb == "disable-log-reason" and reason is None:
         raise Invalid("Missing disabled reason field", field="disabled_reason")
@@ -115,13 +119,14 @@ async def service_update(call: Call) -> Reply:
     sent = await call.body(schemas.ServiceUpdate)
     check_ranges(call, sent, {})
     row = await call.read(zones.get, call.path["service_id"])
-    _refuse_forced_down(sent.forced_down)
     reason = sent.disabled_reason if isinstance(sent.disabled_reason, str) else None
     if reason is not None and sent.status != "disabled":
         raise Invalid("Specifying disabled_reason requires that status is 'disabled'.", field="disabled_reason")
     if isinstance(sent.status, str):
         row = await call.write(zones.set_enabled, row["id"], sent.status == "enabled", reason)
-    elif not isinstance(sent.forced_down, (bool, str)):
+    if isinstance(sent.forced_down, (bool, str)):
+        row = await call.write(zones.set_forced_down, row["id"], schemas.truth(sent.forced_down))
+    elif not isinstance(sent.status, str):
         raise Invalid("No updates were requested. Fields 'status' or 'forced_down' should be specified.", field="body")
     return Reply({"service": _service(call, row)})
 
@@ -158,6 +163,12 @@ async def host_update(call: Call) -> Reply:
     enabled = sent.status.strip().lower() == "enable" if sent.status else row["enabled"]
     await call.write(zones.set_enabled, row["id"], enabled)
     return Reply({"host": row["hostname"], "status": "enabled" if enabled else "disabled"})
+
+
+async def host_power(call: Call) -> Reply:
+    """GET /os-hosts/{name}/startup, shutdown, reboot: no node has the power over its own host."""
+    await call.read(zones.by_name, call.path["host_name"])
+    raise Unimplemented("Virt driver does not implement host power management.")
 
 
 async def hypervisor_uptime(call: Call) -> Reply:

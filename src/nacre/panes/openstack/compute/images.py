@@ -61,8 +61,18 @@ def _query(call: Call) -> Query:
     return Query(tuple(criteria), limit=limit_of(call), marker=query.get("marker"))
 
 
+def _wanted(call: Call) -> Wanted:
+    """`server` may be a server's URL; `type` is snapshot, backup or base."""
+    properties = {}
+    if "server" in call.query:
+        properties["instance_uuid"] = call.query["server"].rpartition("/")[2]
+    if "type" in call.query:
+        properties["image_type"] = call.query["type"]
+    return Wanted(properties=properties)
+
+
 async def _list(call: Call, render: Any) -> Reply:
-    page: Page = await call.read(images.find, _query(call), Wanted())
+    page: Page = await call.read(images.find, _query(call), _wanted(call))
     return Reply(with_next(call, {"images": [render(call, row) for row in page.rows]}, "images", page))
 
 

@@ -1,4 +1,4 @@
-"""Migrations: the log of resizes and moves, for administrators."""
+"""Migrations: the log of resizes and moves, for administrators, and of a project for its managers."""
 
 from nacre.cloud.collection import Row
 from nacre.cloud.compute import migrations, zones
@@ -52,6 +52,7 @@ async def index(call: Call) -> Reply:
     paged = call.at_least(PAGED)
     asked = Query(tuple(criteria), limit=limit_of(call) if paged else LIMIT_MAX, marker=query.get("marker") if paged else None)
     page = await call.read(migrations.find, asked)
-    names = await call.read(lambda conn, ctx: zones.names(conn))
+    # Hosts are an admin's matter.
+    names = await call.read(lambda conn, ctx: zones.names(conn)) if call.context.is_admin else {}
     body = {"migrations": [_shown(call, row, names) for row in page.rows]}
     return Reply(with_next(call, body, "migrations", page, "uuid") if paged else body)

@@ -33,8 +33,11 @@ def _picked(values: dict[str, Any], names: list[str], **more: Any) -> Row:
     return {**more, **{name: values[name] for name in names}}
 
 
-def _limits(conn: sa.Connection, ctx: Context, project_id: str) -> tuple[dict[str, int], dict[str, int]]:
-    return quotas.limits_of(conn, project_id), quotas.used_by(conn, project_id)
+def _limits(
+    conn: sa.Connection, ctx: Context, project_id: str, user_id: str | None = None
+) -> tuple[dict[str, int], dict[str, int]]:
+    used = quotas.used_by(conn, project_id, user_id)
+    return (quotas.limits_of(conn, project_id) if user_id is None else quotas.limits_of_user(conn, project_id, user_id)), used
 
 
 def _defaults(conn: sa.Connection, ctx: Context) -> dict[str, int]:
@@ -42,15 +45,15 @@ def _defaults(conn: sa.Connection, ctx: Context) -> dict[str, int]:
 
 
 async def show(call: Call) -> Reply:
-    """A user has the project's quotas: `user_id` changes nothing of what is shown."""
+    """A project's quotas; with `user_id` those of one of its users."""
     ident = call.path["quota_project_id"]
-    limits, _ = await call.read(_limits, ident)
+    limits, _ = await call.read(_limits, ident, call.query.get("user_id"))
     return Reply({"quota_set": _picked(limits, _names(call), id=ident)})
 
 
 async def detail(call: Call) -> Reply:
     ident = call.path["quota_project_id"]
-    limits, used = await call.read(_limits, ident)
+    limits, used = await call.read(_limits, ident, call.query.get("user_id"))
     values = {name: {"limit": limits[name], "in_use": used[name], "reserved": 0} for name in limits}
     return Reply({"quota_set": _picked(values, _names(call), id=ident)})
 
@@ -78,8 +81,7 @@ def _changes(sent: dict[str, Any], names: list[str], envelope: str, *others: str
 
 
 async def update(call: Call) -> Reply:
-    if "user_id" in call.query:
-        raise Invalid("Quotas of single users are not served: set the project's.", field="user_id")
+    user_id = call.query.get("user_id")
     ident = call.path["quota_project_id"]
     sent = await body_under(call, "quota_set", dict[str, Any])
     force = sent.get("force", False)
@@ -88,15 +90,20 @@ async def update(call: Call) -> Reply:
     except Invalid as error:
         raise name_field(error, "quota_set.force") from None
     changes = _changes(sent, _names(call), "quota_set", "force")
-    await call.write(quotas.set_limits, ident, changes, force=forced)
-    limits, _ = await call.read(_limits, ident)
+    if user_id is None:
+        await call.write(quotas.set_limits, ident, changes, force=forced)
+    else:
+        await call.write(quotas.set_limits_of_user, ident, user_id, changes, force=forced)
+    limits, _ = await call.read(_limits, ident, user_id)
     return Reply({"quota_set": _picked(limits, _names(call))})
 
 
 async def delete(call: Call) -> Reply:
-    if "user_id" in call.query:
-        raise Invalid("Quotas of single users are not served: reset the project's.", field="user_id")
-    await call.write(quotas.reset, call.path["quota_project_id"])
+    user_id = call.query.get("user_id")
+    if user_id is None:
+        await call.write(quotas.reset, call.path["quota_project_id"])
+    else:
+        await call.write(quotas.reset_of_user, call.path["quota_project_id"], user_id)
     return Reply(status=202)
 
 

@@ -1,15 +1,19 @@
 """Compute's route table."""
 
 from nacre.cloud.compute.policies import POLICIES
-from nacre.panes.edge import Route, Service, Version
+from nacre.panes.edge import Call, Reply, Route, Service, Version
 from nacre.panes.edge.route import Handler
 from nacre.panes.openstack.compute import (
     actions,
     aggregates,
+    attachments,
+    consoles,
+    diagnostics,
     events,
     extensions,
     flavors,
     floating_ips,
+    gone,
     hosts,
     images,
     instance_actions,
@@ -17,23 +21,70 @@ from nacre.panes.openstack.compute import (
     keypairs,
     metadata,
     migrations,
+    passwords,
     quotas,
     security_groups,
     server_groups,
+    server_views,
     servers,
     tags,
     usage,
     versions,
 )
-from nacre.panes.openstack.compute.dialect import render_error
+from nacre.panes.openstack.compute.dialect import Unimplemented, render_error, unexpected
 from nacre.panes.openstack.compute.microversions import MICROVERSIONS
+
+QUERIES: dict[str, frozenset[str] | None] = {
+    "/servers": None,
+    "/servers/detail": None,
+    "/servers/{server_id}/os-instance-actions": None,
+    "/servers/{server_id}/os-volume_attachments": frozenset({"limit", "offset"}),
+    "/flavors": None,
+    "/flavors/detail": None,
+    "/os-keypairs": None,
+    "/os-keypairs/{keypair_name}": frozenset({"user_id"}),
+    "/limits": frozenset({"tenant_id", "reserved"}),
+    "/os-quota-sets/{quota_project_id}": frozenset({"user_id"}),
+    "/os-quota-sets/{quota_project_id}/detail": frozenset({"user_id"}),
+    "/os-server-groups": frozenset({"all_projects", "limit", "offset"}),
+    "/os-simple-tenant-usage": None,
+    "/os-simple-tenant-usage/{usage_project_id}": None,
+    "/os-services": frozenset({"host", "binary"}),
+    "/os-hypervisors": frozenset({"limit", "marker", "hypervisor_hostname_pattern", "with_servers"}),
+    "/os-hypervisors/detail": frozenset({"limit", "marker", "hypervisor_hostname_pattern", "with_servers"}),
+    "/os-hypervisors/{hypervisor_id}": frozenset({"with_servers"}),
+    "/os-assisted-volume-snapshots/{snapshot_id}": frozenset({"delete_info"}),
+    "/os-migrations": frozenset(
+        {
+            *("hidden", "host", "instance_uuid", "limit", "marker", "migration_type", "source_compute", "status"),
+            *("changes-since", "changes-before", "user_id", "project_id"),
+        }
+    ),
+}
+"""The parameters that a path's query may have from 2.102 on: none where it is not here; None where its handler knows them."""
+STRICT_QUERY = 102
+
+
+def _strict(path: str, handler: Handler) -> Handler:
+    known = QUERIES.get(path, frozenset())
+    if known is None:
+        return handler
+
+    async def check(call: Call) -> Reply:
+        if call.query and call.at_least(STRICT_QUERY):
+            for name in call.query:
+                if name not in known:
+                    raise unexpected(name)
+        return await handler(call)
+
+    return check
 
 
 def _row(method: str, path: str, handler: Handler, policy: str, summary: str, since: int = 1, until: int | None = None) -> Route:
     return Route(
         method,
         f"/v2.1{path}",
-        handler,
+        _strict(path, handler),
         f"os_compute_api:{policy}",
         summary,
         since=Version(2, since) if since > 1 else None,
@@ -86,6 +137,47 @@ _SERVERS: tuple[Route, ...] = (
         instance_actions.show,
         "os-instance-actions:show",
         "Show an action with its events",
+    ),
+)
+
+_ATTACHMENT = f"{_SERVER}/os-volume_attachments/{{volume_id}}"
+_MIGRATION = f"{_SERVER}/migrations/{{migration_id}}"
+_OF_SERVERS: tuple[Route, ...] = (
+    Route("GET", consoles.PATH, consoles.attach, None, "Open a console by its token (a WebSocket)", streams=True),
+    _row("POST", f"{_SERVER}/remote-consoles", consoles.create, "os-remote-consoles", "Make a console", 6),
+    _row(
+        "GET",
+        "/os-console-auth-tokens/{console_token}",
+        consoles.show_token,
+        "os-console-auth-tokens",
+        "Show what a console's token opens",
+    ),
+    _row("GET", f"{_SERVER}/os-server-password", passwords.show, "os-server-password:show", "Show the password it chose"),
+    _row("DELETE", f"{_SERVER}/os-server-password", passwords.clear, "os-server-password:clear", "Forget that password"),
+    _row("GET", f"{_SERVER}/diagnostics", diagnostics.show, "os-server-diagnostics", "Show a server's counters"),
+    _row("GET", f"{_SERVER}/topology", server_views.topology, "compute:server:topology:index", "Show its NUMA topology", 78),
+    _row("GET", f"{_SERVER}/migrations", server_views.migrations, "servers:migrations:index", "List live migrations", 23),
+    _row("GET", _MIGRATION, server_views.migration, "servers:migrations:show", "Show a live migration", 23),
+    _row("DELETE", _MIGRATION, server_views.migration, "servers:migrations:delete", "Abort a live migration", 24),
+    _row("POST", f"{_MIGRATION}/action", server_views.migration, "servers:migrations:force_complete", "Force one to end", 22),
+    _row("GET", f"{_SERVER}/os-volume_attachments", attachments.index, "os-volumes-attachments:index", "List a server's volumes"),
+    _row("POST", f"{_SERVER}/os-volume_attachments", attachments.create, "os-volumes-attachments:create", "Attach a volume"),
+    _row("GET", _ATTACHMENT, attachments.one, "os-volumes-attachments:show", "Show an attached volume"),
+    _row("PUT", _ATTACHMENT, attachments.update, "os-volumes-attachments:update", "Change an attached volume"),
+    _row("DELETE", _ATTACHMENT, attachments.one, "os-volumes-attachments:delete", "Detach a volume"),
+    _row(
+        "POST",
+        "/os-assisted-volume-snapshots",
+        attachments.assist_snapshot,
+        "os-assisted-volume-snapshots:create",
+        "Assist in a volume's snapshot",
+    ),
+    _row(
+        "DELETE",
+        "/os-assisted-volume-snapshots/{snapshot_id}",
+        attachments.delete_assisted,
+        "os-assisted-volume-snapshots:delete",
+        "Assist in deleting a volume's snapshot",
     ),
 )
 
@@ -165,6 +257,11 @@ _HOSTS: tuple[Route, ...] = (
     _row("GET", "/os-hosts", hosts.host_list, "os-hosts:list", "List hosts", until=HOSTS_UNTIL),
     _row("GET", "/os-hosts/{host_name}", hosts.host_show, "os-hosts:show", "Show a host", until=HOSTS_UNTIL),
     _row("PUT", "/os-hosts/{host_name}", hosts.host_update, "os-hosts:update", "Enable or disable a host", until=HOSTS_UNTIL),
+    *(
+        _row("GET", f"/os-hosts/{{host_name}}/{verb}", hosts.host_power, f"os-hosts:{name}", f"{text} a host", until=HOSTS_UNTIL)
+        for verb, name, text in (("startup", "start", "Start"), ("shutdown", "shutdown", "Stop"), ("reboot", "reboot", "Reboot"))
+    ),
+    _row("DELETE", "/os-services/{service_id}", hosts.service_delete, "os-services:delete", "Forget a host that is gone"),
     _row("GET", "/os-services", hosts.service_list, "os-services:list", "List services"),
     _row("PUT", "/os-services/{service_id}", hosts.service_by_name, "os-services:update", "Enable or disable a host", until=52),
     _row("PUT", "/os-services/{service_id}", hosts.service_update, "os-services:update", "Enable or disable a host", 53),
@@ -237,6 +334,31 @@ _PROXIES: tuple[Route, ...] = (
     ),
 )
 
-ROUTES: tuple[Route, ...] = (*_VERSIONS, *_SERVERS, *_FLAVORS, *_ACCOUNTS, *_PROJECTS, *_AGGREGATES, *_HOSTS, *_PROXIES)
+_USAGE_LOG = "/os-instance_usage_audit_log"
+_LEFT: tuple[Route, ...] = (
+    _row("GET", _USAGE_LOG, server_views.audit_logs, "os-instance-usage-audit-log:list", "Show the usage audits of last month"),
+    _row("GET", f"{_USAGE_LOG}/{{before}}", server_views.audit_log, "os-instance-usage-audit-log:show", "Show earlier ones"),
+    *(_row(method, path, gone.answer, "gone", "Was removed: 410") for method, path in gone.paths()),
+    *(
+        _row(method, f"/{name}{below}", gone.of_networks, "gone", "Was removed: 410", until=PROXIES_UNTIL)
+        for name in ("os-networks", "os-tenant-networks")
+        for method, below in (("POST", ""), ("DELETE", "/{network_id}"))
+    ),
+)
 
-SERVICE = Service("compute", "/compute", ROUTES, render_error, POLICIES, MICROVERSIONS, frozen=("/v2", "/v2.1"))
+ROUTES: tuple[Route, ...] = (
+    *_VERSIONS,
+    *_SERVERS,
+    *_OF_SERVERS,
+    *_FLAVORS,
+    *_ACCOUNTS,
+    *_PROJECTS,
+    *_AGGREGATES,
+    *_HOSTS,
+    *_PROXIES,
+    *_LEFT,
+)
+
+SERVICE = Service(
+    "compute", "/compute", ROUTES, render_error, POLICIES, MICROVERSIONS, {Unimplemented: 501}, frozen=("/v2", "/v2.1")
+)

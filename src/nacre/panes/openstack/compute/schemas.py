@@ -93,6 +93,18 @@ class SecurityGroupName(Struct, forbid_unknown_fields=True):
     name: Name
 
 
+class PersonalityFile(Struct, forbid_unknown_fields=True):
+    """A file that is written into a server (until 2.56). The contents are base64."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    contents: str
+
+    def __post_init__(self) -> None:
+        if "\0" in self.path or ".." in self.path.split("/"):
+            raise ValueError("path must not hold NUL or lead upwards")
+        _check_base64(self.contents, "contents")
+
+
 class BlockDevice(Struct, forbid_unknown_fields=True):
     """An entry of block_device_mapping_v2. Which of them are served is decided where a server is made."""
 
@@ -134,7 +146,7 @@ class ServerCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     disk_config: DiskConfig = field(name="OS-DCF:diskConfig", default="MANUAL")
     access_ip_v4: str = field(name="accessIPv4", default="")
     access_ip_v6: str = field(name="accessIPv6", default="")
-    personality: list[Any] | UnsetType = UNSET
+    personality: list[PersonalityFile] | UnsetType = UNSET
     availability_zone: Name | None = None
     block_device_mapping: list[dict[str, Any]] | UnsetType = UNSET
     block_device_mapping_v2: list[BlockDevice] | UnsetType = UNSET
@@ -177,11 +189,11 @@ SERVER_CREATE_RANGES: dict[str, tuple[int, int | None]] = {
 }
 
 
-def _check_base64(value: str) -> None:
+def _check_base64(value: str, what: str = "user_data") -> None:
     try:
         base64.b64decode(re.sub(r"\s", "", value), validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError("user_data must be base64") from None
+        raise ValueError(f"{what} must be base64") from None
 
 
 class ServerUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -193,6 +205,7 @@ class ServerUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
     access_ip_v6: str | UnsetType | None = field(name="accessIPv6", default=UNSET)
     description: Text255 | UnsetType | None = UNSET
     hostname: Hostname | UnsetType = UNSET
+    pinned_availability_zone: Name | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
         if isinstance(self.name, str):
@@ -205,7 +218,11 @@ class ServerUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
             check_text(self.description, "description")
 
 
-SERVER_UPDATE_RANGES: dict[str, tuple[int, int | None]] = {"description": (19, None), "hostname": (90, None)}
+SERVER_UPDATE_RANGES: dict[str, tuple[int, int | None]] = {
+    "description": (19, None),
+    "hostname": (90, None),
+    "pinned_availability_zone": (104, None),
+}
 
 
 class RebootBody(Struct, forbid_unknown_fields=True):
@@ -252,7 +269,7 @@ class RebuildBody(Struct, kw_only=True, forbid_unknown_fields=True):
     disk_config: DiskConfig | UnsetType = field(name="OS-DCF:diskConfig", default=UNSET)
     access_ip_v4: str | UnsetType = field(name="accessIPv4", default=UNSET)
     access_ip_v6: str | UnsetType = field(name="accessIPv6", default=UNSET)
-    personality: list[Any] | UnsetType = UNSET
+    personality: list[PersonalityFile] | UnsetType = UNSET
     description: Text255 | UnsetType | None = UNSET
     key_name: Name | UnsetType | None = UNSET
     user_data: Annotated[str, Meta(max_length=USER_DATA_CHARACTERS_MAX)] | UnsetType | None = UNSET
@@ -327,6 +344,9 @@ INTERFACE_RANGES: dict[str, tuple[int, int | None]] = {"tag": (49, None)}
 FlavorId = Annotated[str, Meta(max_length=255, pattern=r"^(?! )[a-zA-Z0-9. _-]*(?<! )$")]
 
 
+Factor = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]
+
+
 class FlavorCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /flavors."""
 
@@ -337,7 +357,7 @@ class FlavorCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     id: FlavorId | int | None = None
     ephemeral: Count = field(name="OS-FLV-EXT-DATA:ephemeral", default=0)
     swap: Count = 0
-    rxtx_factor: Annotated[float, Meta(gt=0, le=3.40282e38)] | Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")] = 1.0
+    rxtx_factor: Annotated[float, Meta(gt=0, le=3.40282e38)] | Factor | UnsetType = UNSET
     is_public: Boolean = field(name="os-flavor-access:is_public", default=True)
     description: Annotated[str, Meta(max_length=65535)] | UnsetType | None = UNSET
 
@@ -349,13 +369,13 @@ class FlavorCreate(Struct, kw_only=True, forbid_unknown_fields=True):
         for what in ("ram", "vcpus", "disk", "ephemeral", "swap"):
             if number(getattr(self, what)) > INT32_MAX:
                 raise ValueError(f"{what} must be at most {INT32_MAX}")
-        if float(self.rxtx_factor) <= 0:
+        if self.rxtx_factor is not UNSET and float(self.rxtx_factor) <= 0:
             raise ValueError("rxtx_factor must be more than 0")
         if isinstance(self.description, str):
             check_text(self.description, "description")
 
 
-FLAVOR_RANGES: dict[str, tuple[int, int | None]] = {"description": (55, None)}
+FLAVOR_RANGES: dict[str, tuple[int, int | None]] = {"description": (55, None), "rxtx_factor": (1, 101)}
 
 
 class FlavorUpdate(Struct, forbid_unknown_fields=True):

@@ -1,8 +1,6 @@
 """Servers: create, list, show, update, delete."""
 
 import asyncio
-import secrets
-import string
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
-from nacre.cloud.compute import server_groups, servers, zones
+from nacre.cloud.compute import passwords, server_groups, servers, zones
 from nacre.cloud.compute.specs import ServerSpec
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid, NotFound
@@ -25,7 +23,6 @@ from nacre.store import Page, Query
 
 SLICE_ROWS = 100
 """Rows that are read and rendered before other requests have a turn."""
-PASSWORD_CHARACTERS = 12
 HOST_DETAILS = "os-extended-server-attributes"
 _encode = msgspec.json.Encoder().encode
 
@@ -109,6 +106,8 @@ async def update(call: Call) -> Reply:
     for name in ("access_ip_v4", "access_ip_v6"):
         if name in values:
             values[name] = values[name] or ""
+    if sent.pinned_availability_zone is not msgspec.UNSET:
+        values["pinned_zone"] = sent.pinned_availability_zone
     await call.write(servers.update, call.path["server_id"], values)
     view = await view_of(call)
     row, ports = await call.read(load, call.path["server_id"])
@@ -123,7 +122,8 @@ async def delete(call: Call) -> Reply:
 async def create(call: Call) -> Reply:
     """One server, or several of the same make. Answers as soon as the intent is on disk."""
     sent, hints = _body(decode(await call.raw_body(), dict[str, Any]))
-    spec = _spec(call, sent, hints)
+    spec, password = _spec(call, sent, hints), sent.admin_pass or passwords.generate()
+    spec.password_hash = await asyncio.to_thread(passwords.hash_of, password)
     try:
         made = await call.write(
             servers.create,
@@ -145,7 +145,7 @@ async def create(call: Call) -> Reply:
         "links": links,
         "OS-DCF:diskConfig": spec.disk_config,
         "security_groups": [{"name": name} for name in spec.security_groups or ["default"]],
-        "adminPass": spec.admin_pass,
+        "adminPass": password,
     }
     return Reply({"server": shown}, 202, {"Location": links[0]["href"]})
 
@@ -162,8 +162,6 @@ def _body(sent: dict[str, Any]) -> tuple[schemas.ServerCreate, dict[str, Any]]:
 
 def _spec(call: Call, sent: schemas.ServerCreate, hints: dict[str, Any]) -> ServerSpec:
     check_ranges(call, sent, schemas.SERVER_CREATE_RANGES)
-    if isinstance(sent.personality, list):
-        raise _refused("personality", "Files are not injected into servers; use user_data.")
     if sent.trusted_image_certificates not in (msgspec.UNSET, None):
         raise _refused("trusted_image_certificates", "Image certificates are not checked here.")
     low = schemas.number(sent.min_count or 1)
@@ -191,7 +189,7 @@ def _spec(call: Call, sent: schemas.ServerCreate, hints: dict[str, Any]) -> Serv
         disk_config=sent.disk_config,
         access_ip_v4=sent.access_ip_v4,
         access_ip_v6=sent.access_ip_v6,
-        admin_pass=sent.admin_pass or password(),
+        files=files_of(sent.personality),
         min_count=low,
         max_count=high,
     )
@@ -201,9 +199,9 @@ def _refused(name: str, why: str) -> Invalid:
     return Invalid(f"Invalid input for field/attribute server.{name}. {why}", field=f"server.{name}")
 
 
-def password() -> str:
-    """A password for a server whose maker named none."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(PASSWORD_CHARACTERS))
+def files_of(sent: list[schemas.PersonalityFile] | msgspec.UnsetType) -> list[dict[str, str]]:
+    """The files to be injected, as a server keeps them."""
+    return [{"path": file.path, "contents": file.contents} for file in sent] if isinstance(sent, list) else []
 
 
 def _description(call: Call, sent: schemas.ServerCreate) -> str | None:

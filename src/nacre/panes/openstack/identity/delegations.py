@@ -1,13 +1,13 @@
-"""Trusts (OS-TRUST) and application credentials: what a user lets others do in its name."""
+"""Trusts (OS-TRUST), application credentials and their access rules: what a user lets others do in its name."""
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from nacre.cloud.collection import Row
 from nacre.cloud.errors import Forbidden, Invalid
-from nacre.cloud.identity import application_credentials, trusts
+from nacre.cloud.identity import access_rules, application_credentials, trusts
 from nacre.panes.edge import Call, Reply, Route, times
 from nacre.panes.edge.call import convert
 from nacre.panes.edge.resource import envelope
@@ -17,6 +17,8 @@ from nacre.panes.openstack.query import parse_limit
 from nacre.store import Criterion, Query
 
 SECRET_BYTES = 64
+RULES_MAX = 128
+RULE_SHOWN = ("id", "service", "method", "path")
 
 
 class RoleRef(msgspec.Struct, omit_defaults=True):
@@ -36,6 +38,15 @@ class TrustBody(msgspec.Struct):
     redelegation_count: int | None = None
 
 
+class RuleBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A rule that is there, by id, or one in full."""
+
+    id: Id | None = None
+    service: Name255 | None = None
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] | None = None
+    path: Annotated[str, msgspec.Meta(max_length=128, pattern="^/")] | None = None
+
+
 class CredentialBody(msgspec.Struct):
     name: Name255
     description: str | None = None
@@ -43,7 +54,7 @@ class CredentialBody(msgspec.Struct):
     expires_at: str | None = None
     roles: list[RoleRef] | None = None
     unrestricted: bool = False
-    access_rules: list[Any] | None = None
+    access_rules: Annotated[list[RuleBody], msgspec.Meta(max_length=RULES_MAX)] | None = None
 
 
 def _query(call: Call, *names: str) -> Query:
@@ -115,6 +126,8 @@ def _credential(call: Call, row: Row) -> dict[str, Any]:
     shown["expires_at"] = times.micros(row["expires_at"], suffix="")
     shown["roles"] = [{name: role[name] for name in ("id", "name", "domain_id")} for role in row["roles"]]
     shown["system"] = None
+    if row["access_rules"]:
+        shown["access_rules"] = [{name: rule[name] for name in RULE_SHOWN} for rule in row["access_rules"]]
     shown["links"] = {"self": f"{call.base_url}/v3/users/{row['user_id']}/application_credentials/{row['id']}"}
     return shown
 
@@ -122,12 +135,14 @@ def _credential(call: Call, row: Row) -> dict[str, Any]:
 async def create_credential(call: Call) -> Reply:
     """The secret is shown this once."""
     body = convert(envelope(await call.body(dict[str, Any]), "application_credential"), CredentialBody)
-    if body.access_rules:
-        raise Invalid("Access rules are not supported.", field="access_rules")
+    for rule in body.access_rules or ():
+        if rule.id is None and None in (rule.service, rule.method, rule.path):
+            raise Invalid("An access rule needs an id, or a service, a method and a path.", field="access_rules")
     secret = body.secret or secrets.token_urlsafe(SECRET_BYTES)
     values: Row = {name: getattr(body, name) for name in ("name", "description", "unrestricted")}
     values |= {"user_id": call.path["user_id"], "expires_at": _moment(body.expires_at)}
     values["roles"] = None if body.roles is None else msgspec.to_builtins(body.roles)
+    values["access_rules"] = msgspec.to_builtins(body.access_rules or [])
     values["secret_hash"] = await identity_of(call).passwords.hash(secret)
     row = await call.write(application_credentials.create, values)
     return Reply({"application_credential": {**_credential(call, row), "secret": secret}}, 201)
@@ -149,10 +164,32 @@ async def delete_credential(call: Call) -> Reply:
     return Reply(status=204)
 
 
+def _rule(call: Call, row: Row) -> dict[str, Any]:
+    href = f"{call.base_url}/v3/users/{row['user_id']}/access_rules/{row['id']}"
+    return {**{name: row[name] for name in RULE_SHOWN}, "links": {"self": href}}
+
+
+async def list_rules(call: Call) -> Reply:
+    page = await call.read(access_rules.list_of_user, call.path["user_id"], _query(call, "service", "method", "path"))
+    return Reply({"access_rules": [_rule(call, row) for row in page.rows], "links": DIALECT.links(call, page)})
+
+
+async def show_rule(call: Call) -> Reply:
+    row = await call.read(access_rules.get, call.path["user_id"], call.path["access_rule_id"])
+    return Reply({"access_rule": _rule(call, row)})
+
+
+async def delete_rule(call: Call) -> Reply:
+    await call.write(access_rules.delete, call.path["user_id"], call.path["access_rule_id"])
+    return Reply(status=204)
+
+
 _TRUSTS = "/v3/OS-TRUST/trusts"
 _TRUST = _TRUSTS + "/{trust_id}"
 _OWN = "/v3/users/{user_id}/application_credentials"
 _ONE = _OWN + "/{application_credential_id}"
+_RULES = "/v3/users/{user_id}/access_rules"
+_RULE = _RULES + "/{access_rule_id}"
 ROUTES: tuple[Route, ...] = (
     Route("POST", _TRUSTS, create_trust, "identity:create_trust", "Create a trust"),
     Route("GET", _TRUSTS, list_trusts, "identity:list_trusts", "List trusts"),
@@ -167,4 +204,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _OWN, list_credentials, "identity:list_application_credentials", "List a user's application credentials"),
     Route("GET", _ONE, show_credential, "identity:get_application_credential", "Show an application credential"),
     Route("DELETE", _ONE, delete_credential, "identity:delete_application_credential", "Delete an application credential"),
+    Route("GET", _RULES, list_rules, "identity:list_access_rules", "List a user's access rules"),
+    Route("GET", _RULE, show_rule, "identity:get_access_rule", "Show an access rule"),
+    Route("DELETE", _RULE, delete_rule, "identity:delete_access_rule", "Delete an access rule"),
 )

@@ -36,7 +36,8 @@ def token(valid: Token, with_catalog: bool) -> bytes:
 
 
 def _facts(facts: Facts, with_catalog: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {"user": {**_with_domain(facts.user, facts.user_domain), "password_expires_at": None}}
+    expires_at = times.micros(facts.password_expires_at)
+    shown: dict[str, Any] = {"user": {**_with_domain(facts.user, facts.user_domain), "password_expires_at": expires_at}}
     kind = facts.scope.kind
     if kind == "unscoped":
         return shown
@@ -59,7 +60,12 @@ def _delegation(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "trust":
         people = {f"{who}_user": {"id": row[f"{who}_user_id"]} for who in ("trustor", "trustee")}
         return {"OS-TRUST:trust": {"id": row["id"], "impersonation": row["impersonation"], **people}}
-    return {"application_credential": {"id": row["id"], "name": row["name"], "restricted": not row["unrestricted"]}}
+    shown: dict[str, Any] = {"id": row["id"], "name": row["name"], "restricted": not row["unrestricted"]}
+    if row["access_rules"]:
+        shown["access_rules"] = [
+            {name: rule[name] for name in ("id", "service", "method", "path")} for rule in row["access_rules"]
+        ]
+    return {"application_credential": shown}
 
 
 def assignment(found: Assignment, names: Mapping[str, Mapping[str, Any]] | None, base_url: str) -> dict[str, Any]:

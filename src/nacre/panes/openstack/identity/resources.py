@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from nacre.cloud.collection import Row
-from nacre.cloud.identity import credentials, domains, groups, projects, regions, roles, services, users
-from nacre.panes.edge import Call
+from nacre.cloud.identity import credentials, domains, endpoint_filter, groups, limits, projects, regions, roles, services, users
+from nacre.panes.edge import Call, times
 from nacre.panes.edge.resource import Attribute, Resource
 
 Name64 = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
@@ -16,14 +16,36 @@ RegionId = Annotated[str, msgspec.Meta(max_length=64)]
 Url = Annotated[str, msgspec.Meta(max_length=225, pattern=r"^[a-zA-Z0-9+.-]+:.+")]
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Interface = Literal["public", "internal", "admin"]
+LimitNumber = Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)]
+"""-1 is no limit."""
+
+
+class EndpointFilters(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What endpoints of a group have in common."""
+
+    service_id: Id | msgspec.UnsetType = msgspec.UNSET
+    region_id: Id | msgspec.UnsetType = msgspec.UNSET
+    interface: Interface | msgspec.UnsetType = msgspec.UNSET
+    enabled: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class ResourceOptions(msgspec.Struct, forbid_unknown_fields=True):
     immutable: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
+Flag = bool | msgspec.UnsetType | None
+Method = Literal["password", "token", "totp", "application_credential"]
+MethodRule = Annotated[list[Method], msgspec.Meta(min_length=1, max_length=4)]
+
+
 class UserOptions(msgspec.Struct, forbid_unknown_fields=True):
-    lock_password: bool | msgspec.UnsetType | None = msgspec.UNSET
+    lock_password: Flag = msgspec.UNSET
+    ignore_change_password_upon_first_use: Flag = msgspec.UNSET
+    ignore_password_expiry: Flag = msgspec.UNSET
+    ignore_lockout_failure_attempts: Flag = msgspec.UNSET
+    ignore_user_inactivity: Flag = msgspec.UNSET
+    multi_factor_auth_enabled: Flag = msgspec.UNSET
+    multi_factor_auth_rules: Annotated[list[MethodRule], msgspec.Meta(max_length=32)] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def _region_too(call: Call, row: Row) -> Row:
@@ -35,7 +57,7 @@ def _with_tags(call: Call, row: Row) -> Row:
 
 
 def _with_expiry(call: Call, row: Row) -> Row:
-    return {**row, "password_expires_at": None}
+    return {**row, "password_expires_at": times.micros(row["password_expires_at"], suffix="")}
 
 
 def _named(type_: Any) -> Attribute:
@@ -203,4 +225,57 @@ POLICIES = Resource(
     ),
 )
 
-REGULAR = (REGIONS, SERVICES, ENDPOINTS, DOMAINS, PROJECTS, USERS, GROUPS, ROLES, CREDENTIALS, POLICIES)
+ENDPOINT_GROUPS = Resource(
+    singular="endpoint_group",
+    plural="endpoint_groups",
+    path="/v3/OS-EP-FILTER/endpoint_groups",
+    operations=endpoint_filter.groups,
+    policy="identity:%s_endpoint_group",
+    attributes=(
+        _ID,
+        _named(Name255),
+        _DESCRIPTION,
+        Attribute("filters", EndpointFilters | None, create=True, update=True, required=True),
+    ),
+)
+
+REGISTERED_LIMITS = Resource(
+    singular="registered_limit",
+    plural="registered_limits",
+    path="/v3/registered_limits",
+    operations=limits.registered,
+    policy="identity:%s_registered_limit",
+    verbs=("list", "show", "update", "delete"),
+    attributes=(
+        _ID,
+        Attribute("service_id", Id, create=True, update=True, required=True, filter="text"),
+        Attribute("region_id", Id | None, create=True, update=True, default=None, filter="text"),
+        Attribute("resource_name", Name255, create=True, update=True, required=True, filter="text"),
+        Attribute("default_limit", LimitNumber, create=True, update=True, required=True),
+        _DESCRIPTION,
+    ),
+)
+
+LIMITS = Resource(
+    singular="limit",
+    plural="limits",
+    path="/v3/limits",
+    operations=limits.operations,
+    policy="identity:%s_limit",
+    verbs=("list", "show", "update", "delete"),
+    attributes=(
+        _ID,
+        Attribute("project_id", Id | None, create=True, default=None, filter="text"),
+        Attribute("domain_id", Id | None, create=True, default=None, filter="text"),
+        Attribute("service_id", Id, create=True, required=True, filter="text"),
+        Attribute("region_id", Id | None, create=True, default=None, filter="text"),
+        Attribute("resource_name", Name255, create=True, required=True, filter="text"),
+        Attribute("resource_limit", LimitNumber, create=True, update=True, required=True),
+        _DESCRIPTION,
+    ),
+)
+
+REGULAR = (
+    *(REGIONS, SERVICES, ENDPOINTS, DOMAINS, PROJECTS, USERS, GROUPS, ROLES, CREDENTIALS, POLICIES),
+    *(ENDPOINT_GROUPS, REGISTERED_LIMITS, LIMITS),
+)

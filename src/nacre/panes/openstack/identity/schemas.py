@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from nacre.cloud.errors import Invalid
-from nacre.cloud.identity.authentication import Password, Proof, Reference, ScopeWanted, Secret, TokenProof
+from nacre.cloud.identity.authentication import Passcode, Password, Proof, Reference, ScopeWanted, Secret, TokenProof
 from nacre.cloud.identity.scopes import NotAuthenticated
 
 
@@ -47,11 +47,23 @@ class SecretMethod(msgspec.Struct):
     user: UserRef | None = None
 
 
+class PasscodeProof(msgspec.Struct):
+    passcode: str
+    id: str | None = None
+    name: str | None = None
+    domain: DomainRef | None = None
+
+
+class PasscodeMethod(msgspec.Struct):
+    user: PasscodeProof
+
+
 class IdentityPart(msgspec.Struct):
     methods: Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
     password: PasswordMethod | None = None
     token: TokenMethod | None = None
     application_credential: SecretMethod | None = None
+    totp: PasscodeMethod | None = None
 
 
 class ProjectRef(msgspec.Struct):
@@ -96,6 +108,8 @@ def _proof(part: IdentityPart, method: str) -> Proof:
         return Password(_user(user, "auth.identity.password.user"), user.password)
     if method == "token" and part.token is not None:
         return TokenProof(part.token.id)
+    if method == "totp" and part.totp is not None:
+        return Passcode(_user(part.totp.user, "auth.identity.totp.user"), part.totp.user.passcode)
     if method == "application_credential" and part.application_credential is not None:
         credential, place = part.application_credential, "auth.identity.application_credential"
         if credential.id is None and (credential.name is None or credential.user is None):
@@ -107,7 +121,7 @@ def _proof(part: IdentityPart, method: str) -> Proof:
     raise NotAuthenticated(f"the method {method} is not there")
 
 
-def _user(user: UserProof | UserRef, place: str) -> Reference:
+def _user(user: UserProof | UserRef | PasscodeProof, place: str) -> Reference:
     if user.id is None and user.name is None:
         raise Invalid(f"Invalid input for {place}: a user needs an id or a name.", field=place)
     if user.id is None and user.domain is None:

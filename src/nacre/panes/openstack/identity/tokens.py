@@ -13,6 +13,7 @@ from nacre.panes.openstack.identity.resources import DOMAINS, PROJECTS
 from nacre.panes.openstack.query import parse_boolean
 
 CALLER_HEADERS = {"Vary": "X-Auth-Token"}
+KNOWS_RULES = "OpenStack-Identity-Access-Rules"
 
 
 def _wants_catalog(call: Call) -> bool:
@@ -34,7 +35,7 @@ def _rendered(token: Token, with_catalog: bool) -> bytes:
 
 
 def _subject(call: Call) -> tuple[str, Token]:
-    """The token that the call is about: one's own, or any for an admin. Raises NotFound for one that is not valid."""
+    """The token that the call is about: one's own, or any for an admin, a system reader or a service. Raises NotFound for one that is not valid."""
     text = call.request.headers.get("X-Subject-Token")
     if not text:
         raise NotFound("The request needs the header X-Subject-Token.", code="NotFound")
@@ -43,8 +44,12 @@ def _subject(call: Call) -> tuple[str, Token]:
     except Unauthorized:
         raise NotFound("Could not find token.", code="TokenNotFound") from None
     context = call.context
-    if token.facts.user.id != context.user_id and not context.is_admin:
-        raise Forbidden("You are not authorized to perform the requested action: identity:validate_token.")
+    may = context.is_admin if call.request.method == "DELETE" else context.sees_all or "service" in context.roles
+    if token.facts.user.id != context.user_id and not may:
+        raise Forbidden(f"You are not authorized to perform the requested action: {call.route.policy}.")
+    if token.access_rules and KNOWS_RULES not in call.request.headers and call.request.method != "DELETE":
+        # Who does not say that it will hold requests against the rules gets to know of no such token.
+        raise NotFound("Could not find token.", code="TokenNotFound")
     return text, token
 
 

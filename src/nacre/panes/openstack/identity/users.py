@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context, internal
 from nacre.cloud.errors import Invalid
-from nacre.cloud.identity import assignments, authentication, groups, projects, users
+from nacre.cloud.identity import assignments, authentication, compliance, groups, projects, users
 from nacre.cloud.identity.authentication import Reference
 from nacre.panes.edge import Call, Reply, Route
 from nacre.panes.edge.call import convert
@@ -18,9 +18,11 @@ from nacre.panes.openstack.identity.resources import GROUPS, PROJECTS, USERS
 
 
 async def _with_hash(call: Call, values: Row) -> Row:
-    """The password gives way to its hash; null takes the password away."""
+    """The password gives way to its hash; null takes the password away. Raises Invalid for one that is too weak."""
     if "password" in values:
         password = values.pop("password")
+        if password is not None:
+            identity_of(call).security.check_strength(password)
         values["password_hash"] = None if password is None else await identity_of(call).passwords.hash(password)
     return values
 
@@ -28,14 +30,14 @@ async def _with_hash(call: Call, values: Row) -> Row:
 async def create(call: Call) -> Reply:
     sent = envelope(await call.body(dict[str, Any]), "user")
     values = await _with_hash(call, USERS.values(DIALECT, call, sent, "create"))
-    row = await call.write(users.operations.create, values)
+    row = await call.write(users.create, values, identity_of(call).security)
     return Reply({"user": DIALECT.one(call, USERS, row)}, 201)
 
 
 async def update(call: Call) -> Reply:
     sent = envelope(await call.body(dict[str, Any]), "user")
     values = await _with_hash(call, USERS.values(DIALECT, call, sent, "update"))
-    row = await call.write(users.operations.update, call.path["user_id"], values)
+    row = await call.write(users.update, call.path["user_id"], values, identity_of(call).security)
     return Reply({"user": DIALECT.one(call, USERS, row)})
 
 
@@ -47,12 +49,17 @@ class PasswordChange(msgspec.Struct):
 async def change_password(call: Call) -> Reply:
     """No token is needed: the present password is the proof, so that an expired one can be changed too."""
     change = convert(envelope(await call.body(dict[str, Any]), "user"), PasswordChange)
-    identity, user_id = identity_of(call), call.path["user_id"]
-    await authentication.check_password(call.cloud.store, identity, Reference(id=user_id), change.original_password)
+    identity, store, reference = identity_of(call), call.cloud.store, Reference(id=call.path["user_id"])
+    user = await authentication.check_password(store, identity, reference, change.original_password)
     if change.password == change.original_password:
         raise Invalid("The new password must differ from the original one.", field="password")
+    identity.security.check_strength(change.password)
+    for hashed in store.read_now(compliance.former, identity.security, user):
+        if await identity.passwords.verify(change.password, hashed):
+            count = identity.security.unique_last_password_count
+            raise Invalid(f"The new password must differ from the last {count} ones.", field="password")
     hashed = await identity.passwords.hash(change.password)
-    await call.cloud.store.write(users.set_password, internal(call.request_id), user_id, hashed)
+    await store.write(users.set_password, internal(call.request_id), user["id"], hashed, identity.security)
     return Reply(status=204)
 
 

@@ -1,4 +1,4 @@
-"""An image's bytes over HTTP: upload and stage as streams, download by sendfile with ranges, and what may be imported."""
+"""An image's bytes over HTTP: upload and stage as streams, download by sendfile with ranges."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from nacre.cloud.errors import Invalid, NotFound, Unsupported
+from nacre.cloud.errors import Invalid, Unsupported
 from nacre.cloud.image import contents, data, export
 from nacre.cloud.image.rules import Row
 from nacre.panes.edge import Call, Reply
-from nacre.panes.openstack.image.images import IMPORT_METHODS
+from nacre.panes.openstack.image import render
 
 UPLOAD_IDLE_MAX_S = 120
 """An upload from which nothing comes for so long is given up."""
@@ -30,6 +30,9 @@ async def stage(call: Call) -> Reply:
 async def _receive(call: Call, stage: bool) -> Reply:
     if call.request.content_type != CONTENT_TYPE:
         raise Unsupported(f"The media type {call.request.content_type} is not supported; send {CONTENT_TYPE}.")
+    store = call.request.headers.get("X-Image-Meta-Store", render.STORE)
+    if store != render.STORE:
+        raise Invalid(f"Store {store[:80]!r} is not there; there is {render.STORE}.", field="x-image-meta-store")
     try:
         await data.receive(call.cloud, call.context, call.path["image_id"], _chunks(call.request.content), stage)
     except BadHttpMessage as error:
@@ -74,13 +77,3 @@ async def _archive(call: Call, image: Row) -> Reply:
             await response.write(chunk)
     await response.write_eof()
     return Reply(response=response)
-
-
-async def import_info(call: Call) -> Reply:
-    methods = {"description": "Import methods available.", "type": "array", "value": list(IMPORT_METHODS)}
-    return Reply({"import-methods": methods})
-
-
-async def stores_info(call: Call) -> Reply:
-    """There is one store, so, as Glance says then, there is no choice of them."""
-    raise NotFound("Multi backend is not supported at this site.")

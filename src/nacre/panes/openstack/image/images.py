@@ -1,15 +1,11 @@
 """Images: list, create, show, patch, delete, tags, deactivate and reactivate."""
 
 from typing import Any
-from urllib.parse import urlencode
 
-from nacre.cloud.errors import Invalid
-from nacre.cloud.image import data, operations, rules
+from nacre.cloud.image import data, imports, locations, operations, rules
 from nacre.cloud.image.rules import Row
 from nacre.panes.edge import Call, Reply
-from nacre.panes.openstack.image import patch, query, render, schemas
-
-IMPORT_METHODS = ("glance-direct",)
+from nacre.panes.openstack.image import patch, places, query, render, schemas
 
 
 async def listing(call: Call) -> Reply:
@@ -17,29 +13,35 @@ async def listing(call: Call) -> Reply:
     page = await call.read(operations.find, parsed, wanted)
     parameters = [(name, text) for name, text in call.query.items() if name != "marker"]
     body: dict[str, Any] = {
-        "images": [render.image(row) for row in page.rows],
-        "first": _link(parameters),
+        "images": await _shown(call, page.rows),
+        "first": render.link("/v2/images", parameters),
         "schema": "/v2/schemas/images",
     }
     if page.more and page.rows:
-        body["next"] = _link([*parameters, ("marker", page.rows[-1]["id"])])
+        body["next"] = render.link("/v2/images", [*parameters, ("marker", page.rows[-1]["id"])])
     return Reply(body)
 
 
-def _link(parameters: list[tuple[str, str]]) -> str:
-    return "/v2/images" + (f"?{urlencode(parameters)}" if parameters else "")
-
-
 async def create(call: Call) -> Reply:
-    row = await call.write(operations.create, _values(await call.body(dict[str, Any])))
+    row = await call.write(operations.create, values_of(await call.body(dict[str, Any])))
     headers = {
         "Location": f"{call.base_url}/v2/images/{row['id']}",
-        "OpenStack-image-import-methods": ",".join(IMPORT_METHODS),
+        "OpenStack-image-import-methods": ",".join(imports.METHODS),
+        "OpenStack-image-store-ids": render.STORE,
     }
-    return Reply(render.image(row), 201, headers)
+    (shown,) = await _shown(call, [row])
+    return Reply(shown, 201, headers)
 
 
-def _values(sent: dict[str, Any]) -> Row:
+async def _shown(call: Call, rows: list[Row]) -> list[dict[str, Any]]:
+    """With their locations, where the operator has those shown."""
+    if not call.cloud.settings.imports.show_locations:
+        return [render.image(row) for row in rows]
+    found = await call.read(locations.of_images, rows)
+    return [{**render.image(row), "locations": found[row["id"]]} for row in rows]
+
+
+def values_of(sent: dict[str, Any]) -> Row:
     """What was sent for a new image, as attributes and properties. Raises Invalid, Forbidden."""
     rules.check_names(sent.keys() - {"id"})
     checked = {name: schemas.value(name, value) for name, value in sent.items()}
@@ -51,23 +53,24 @@ def _values(sent: dict[str, Any]) -> Row:
 
 
 async def show(call: Call) -> Reply:
-    return Reply(render.image(await call.read(operations.get, call.path["image_id"])))
+    (shown,) = await _shown(call, [await call.read(operations.get, call.path["image_id"])])
+    return Reply(shown)
 
 
 async def update(call: Call) -> Reply:
-    changes = patch.parse(call.request.content_type, await call.raw_body())
-    return Reply(render.image(await call.write(operations.update, call.path["image_id"], changes)))
+    sent = patch.split(call.request.content_type, await call.raw_body())
+    if call.cloud.settings.imports.show_locations and places.about(sent):
+        await places.change(call, sent)
+        row = await call.read(operations.get, call.path["image_id"])
+    else:
+        row = await call.write(operations.update, call.path["image_id"], patch.changes(sent))
+    (shown,) = await _shown(call, [row])
+    return Reply(shown)
 
 
 async def delete(call: Call) -> Reply:
     data.drop_all(call.cloud, await call.write(operations.delete, call.path["image_id"]))
     return Reply(status=204)
-
-
-async def tasks(call: Call) -> Reply:
-    """The image's imports that run in the background: none, an import is done when it is answered."""
-    await call.read(operations.get, call.path["image_id"])
-    return Reply({"tasks": []})
 
 
 async def add_tag(call: Call) -> Reply:
@@ -88,13 +91,3 @@ async def deactivate(call: Call) -> Reply:
 async def reactivate(call: Call) -> Reply:
     await call.write(operations.set_active, call.path["image_id"], True)
     return Reply(status=204)
-
-
-async def import_staged(call: Call) -> Reply:
-    body = await call.body(dict[str, Any])
-    method = body.get("method")
-    name = method.get("name") if isinstance(method, dict) else None
-    if name not in IMPORT_METHODS:
-        raise Invalid(f"Unknown import method name {name!r}; there is {', '.join(IMPORT_METHODS)}.", field="method")
-    await call.write(data.import_staged, call.path["image_id"])
-    return Reply(status=202)

@@ -18,15 +18,24 @@ OPERATIONS_MAX = 1000
 _POINTER = re.compile(r"/((?:[^/~]|~0|~1)+)")
 
 
-def parse(content_type: str, body: bytes) -> list[Change]:
+Operation = tuple[Any, Any, dict[str, Any]]
+"""(op, path, the whole operation), not yet looked at."""
+
+
+def split(content_type: str, body: bytes) -> list[Operation]:
     """Raises Unsupported, Invalid."""
-    split = MEDIA_TYPES.get(content_type)
-    if split is None:
+    apart = MEDIA_TYPES.get(content_type)
+    if apart is None:
         raise Unsupported(f"PATCH takes {' or '.join(MEDIA_TYPES)}, not {content_type}.")
     sent = decode(body, list[dict[str, Any]])
     if len(sent) > OPERATIONS_MAX:
         raise Invalid(f"A patch has at most {OPERATIONS_MAX} operations.", field="body")
-    return [_change(*split(operation), operation) for operation in sent]
+    return [(*apart(operation), operation) for operation in sent]
+
+
+def changes(operations: list[Operation]) -> list[Change]:
+    """Raises Invalid, Forbidden."""
+    return [_change(op, path, operation) for op, path, operation in operations]
 
 
 def _split_v21(operation: dict[str, Any]) -> tuple[Any, Any]:

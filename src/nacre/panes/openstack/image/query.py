@@ -1,6 +1,7 @@
 """Image's query strings: filters with `in:` and comparison prefixes, `sort=key:dir` or sort_key and sort_dir, limit and marker."""
 
 import csv
+from collections.abc import Collection
 from typing import Literal
 
 from multidict import MultiMapping
@@ -52,7 +53,7 @@ def parse(query: MultiMapping[str]) -> tuple[Query, Wanted]:
     if "os_hidden" not in query:
         criteria.append(Criterion("os_hidden", "eq", False))
     limit = parse_limit(query, LIMIT_MAX) if "limit" in query else LIMIT_DEFAULT
-    found_sort = _sort(query)
+    found_sort = sorting(query, SORT_KEYS)
     return Query(tuple(criteria), found_sort, limit, query.get("marker")), _wanted(query, properties)
 
 
@@ -114,12 +115,13 @@ def _wanted(query: MultiMapping[str], properties: dict[str, str]) -> Wanted:
     return Wanted(visibility, member_status, tags, properties)
 
 
-def _sort(query: MultiMapping[str]) -> tuple[tuple[str, Direction], ...]:
+def sorting(query: MultiMapping[str], known: Collection[str]) -> tuple[tuple[str, Direction], ...]:
+    """Raises Invalid for a key that is not among `known`."""
     if "sort" in query and ("sort_key" in query or "sort_dir" in query):
         raise Invalid("Old and new sorting syntax cannot be combined", field="sort")
     if "sort" in query:
         parts = [part.strip().partition(":") for part in query["sort"].split(",")]
-        return tuple((_key(name), _direction(direction if colon else "desc")) for name, colon, direction in parts)
+        return tuple((_key(name, known), _direction(direction if colon else "desc")) for name, colon, direction in parts)
     keys = query.getall("sort_key", [])
     directions = query.getall("sort_dir", [])
     if not keys:
@@ -128,14 +130,13 @@ def _sort(query: MultiMapping[str]) -> tuple[tuple[str, Direction], ...]:
         directions = directions * len(keys)
     if directions and len(directions) != len(keys):
         raise Invalid("Number of sort dirs does not match the number of sort keys", field="sort_dir")
-    return tuple(zip(map(_key, keys), map(_direction, directions or ["desc"] * len(keys)), strict=True))
+    checked = (_key(name, known) for name in keys)
+    return tuple(zip(checked, map(_direction, directions or ["desc"] * len(keys)), strict=True))
 
 
-def _key(name: str) -> str:
-    if name not in SORT_KEYS:
-        raise Invalid(
-            f"Invalid sort key: {name}. It must be one of the following: {', '.join(sorted(SORT_KEYS))}.", field="sort_key"
-        )
+def _key(name: str, known: Collection[str]) -> str:
+    if name not in known:
+        raise Invalid(f"Invalid sort key: {name}. It must be one of the following: {', '.join(sorted(known))}.", field="sort_key")
     return name
 
 

@@ -2,7 +2,7 @@
 
 from nacre.cloud.image.policies import POLICIES
 from nacre.panes.edge import Route, Service
-from nacre.panes.openstack.image import files, images, members, versions
+from nacre.panes.openstack.image import files, images, imports, members, metadefs, versions
 from nacre.panes.openstack.image.dialect import STATUS_OF, render_error
 from nacre.panes.openstack.image.schemas import SCHEMAS, schema_of
 
@@ -29,8 +29,6 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _IMAGE + "/file", files.download, "download_image", "Download image data"),
     Route("HEAD", _IMAGE + "/file", files.download, "download_image", "Download image data, headers only"),
     Route("PUT", _IMAGE + "/stage", files.stage, "stage_image", "Stage image data", streams=True),
-    Route("POST", _IMAGE + "/import", images.import_staged, "import_image", "Import staged image data"),
-    Route("GET", _IMAGE + "/tasks", images.tasks, "get_image", "List the tasks of an image"),
     Route("PUT", _TAG, images.add_tag, "modify_image", "Add a tag to an image"),
     Route("DELETE", _TAG, images.remove_tag, "modify_image", "Remove a tag from an image"),
     Route("GET", _MEMBERS, members.listing, "get_members", "List an image's members"),
@@ -39,8 +37,8 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", _MEMBER, members.update, "modify_member", "Accept or reject a shared image"),
     Route("DELETE", _MEMBER, members.delete, "delete_member", "Stop sharing an image with a project"),
     *(Route("GET", f"/v2/schemas/{name}", schema_of(name), "get_image_schema", f"Show the {name} schema") for name in SCHEMAS),
-    Route("GET", "/v2/info/import", files.import_info, "get_import_info", "Show import methods"),
-    Route("GET", "/v2/info/stores", files.stores_info, "get_import_info", "List stores"),
+    *imports.ROUTES,
+    *metadefs.ROUTES,
 )
 
 SERVICE = Service("image", "/image", ROUTES, render_error, POLICIES, status_of=STATUS_OF)

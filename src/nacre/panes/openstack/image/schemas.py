@@ -9,6 +9,7 @@ from nacre.cloud.errors import Invalid
 from nacre.cloud.image import rules
 from nacre.panes.edge import Call, Reply
 from nacre.panes.edge.call import convert
+from nacre.panes.openstack.image import metadef_schemas
 
 NAME_CHARACTERS_MAX = 255
 VALUE_CHARACTERS_MAX = 65_535
@@ -59,6 +60,7 @@ IMAGE: tuple[Attribute, ...] = (
     Attribute("self", str, "An image self url", read_only=True),
     Attribute("file", str, "An image file url", read_only=True),
     Attribute("schema", str, "An image schema url", read_only=True),
+    Attribute("stores", str, "The stores in which the image data is", read_only=True),
 )
 MEMBER: tuple[Attribute, ...] = (
     Attribute("member_id", str, "An identifier for the image member (tenantId)"),
@@ -126,11 +128,24 @@ def _collection(name: str, item: dict[str, Any], paged: bool) -> dict[str, Any]:
     return {"name": name, "properties": properties, "links": links}
 
 
+TASK_SCHEMA: dict[str, Any] = {
+    "name": "task",
+    "properties": {
+        **{name: {"type": "string"} for name in ("id", "type", "owner", "message", "image_id", "user_id", "request_id", "self")},
+        **{name: {"type": "string"} for name in ("created_at", "updated_at", "expires_at", "schema")},
+        "status": {"type": "string", "enum": ["pending", "processing", "success", "failure"]},
+        "input": {"type": ["null", "object"]},
+        "result": {"type": ["null", "object"]},
+    },
+}
 SCHEMAS: dict[str, dict[str, Any]] = {
     "image": IMAGE_SCHEMA,
     "images": _collection("images", IMAGE_SCHEMA, paged=True),
     "member": MEMBER_SCHEMA,
     "members": _collection("members", MEMBER_SCHEMA, paged=False),
+    "task": TASK_SCHEMA,
+    "tasks": _collection("tasks", TASK_SCHEMA, paged=True),
+    **metadef_schemas.SCHEMAS,
 }
 
 

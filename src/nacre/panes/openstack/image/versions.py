@@ -1,14 +1,14 @@
 """The versions document. Image has no microversions: a minor version says which calls and attributes there are.
 
-Source: https://docs.openstack.org/api-ref/image/versions/. Versions that stand for several stores (2.8, 2.10 and up) are left out: there is one.
+Source: https://docs.openstack.org/api-ref/image/versions/. Those that stand for the image cache (2.14, 2.16) are left out: there is none.
 """
 
 from typing import Any
 
 from nacre.panes.edge import Call, Reply
 
-CURRENT = 9
-SUPPORTED = (7, 6, 5, 4, 3, 2, 1, 0)
+CURRENT = 17
+SUPPORTED = (15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
 
 
 def document(base_url: str) -> dict[str, Any]:

@@ -83,10 +83,12 @@ _list = _groups["GET", group.path]
 
 
 async def list_groups(call: Call) -> Reply:
-    """A project's default group is made when it first looks."""
+    """A project's default group is made when it first looks; a question that is refused makes none."""
+    reply = await _list.handler(call)
     if await call.read(security_groups.lacks_default):
         await call.write(security_groups.make_default)
-    return await _list.handler(call)
+        reply = await _list.handler(call)
+    return reply
 
 
 ROUTES: tuple[Route, ...] = (

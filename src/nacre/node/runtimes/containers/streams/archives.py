@@ -1,8 +1,9 @@
 """Archives of a guest's files, in and out (docker cp, docker export): done as the guest's own root, in the guest's own root folder.
 
 A helper process of the node (see files.py): standard library, no import after the guest's root is ours. It enters the namespaces of a guest
-that runs, or the user namespace and the root file system of one that does not: whatever links the guest puts in its way lead where they
-would lead the guest, and nothing more can be read or written than the guest itself could.
+that runs. For one that does not it makes a mount namespace in which there is nothing but the guest's root file system with its volumes in
+their places, and enters the guest's user namespace. Whatever links the guest puts in its way lead where they would lead the guest, and
+nothing more can be read or written than the guest itself could.
 """
 
 import contextlib
@@ -18,13 +19,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import alone  # type: ignore[import-not-found]  # Beside this file: it runs as a script, apart from the package.
 import entering  # type: ignore[import-not-found]  # Beside this file: it runs as a script, apart from the package.
 import tars  # type: ignore[import-not-found]
 from helping import Trouble  # type: ignore[import-not-found]
 
 DEPTH_MAX = 512
 MEMBERS_MAX = 4_000_000
-_CLONE_NEWUSER = 0x10000000
+_KERNEL = ("/proc", "/sys", "/dev")
 _GO_BITS = (
     (stat.S_ISDIR, 1 << 31),
     (stat.S_ISLNK, 1 << 27),
@@ -43,21 +45,33 @@ def enter(request: dict[str, Any]) -> None:
         entering.join_namespaces(os.pidfd_open(request["pid"]), request["pid"])
         os.chdir("/")
         return
-    os.chdir(request["rootfs"])
     namespace = os.open(request["user_namespace"], os.O_RDONLY | os.O_CLOEXEC)
+    alone.enter_root(request["rootfs"])
+    for target, tree in request["trees"]:
+        alone.mount_tree(tree, target, request["base"])
     entering.join_user_namespace(namespace)
-    os.chroot(".")
 
 
-def _check_not_in_volume(path: str, request: dict[str, Any]) -> None:
-    """The volumes of a guest that does not run are not mounted: what lies in their places is not what the guest sees there."""
-    for target in request["volumes"]:
-        place = os.path.realpath(target)
-        if path == place or path.startswith(place.rstrip("/") + "/"):
-            raise Trouble(
-                "conflict",
-                f"{path} lies in a volume, which can be reached while container {request['name']} runs: start it first",
-            )
+def _bears(place: str, path: str) -> bool:
+    return path == place or path.startswith(place.rstrip("/") + "/")
+
+
+def _check_is_there(path: str, request: dict[str, Any]) -> None:
+    """What a guest has in memory is there while it runs: what lies in its place on the disk is not what the guest sees there."""
+    if any(_bears(os.path.realpath(target), path) for target in request["away"]):
+        raise Trouble(
+            "conflict", f"{path} lies in a tmpfs, which is there while container {request['name']} runs: start it first"
+        )
+
+
+def _check_writable(path: str, request: dict[str, Any]) -> None:
+    """A volume that lies over a root file system that is read-only may be written, and the other way round."""
+    found = [(os.path.realpath(target), read_only) for target, read_only in request["volumes"].items()]
+    bearing = [(len(place), read_only) for place, read_only in found if _bears(place, path)]
+    if bearing and max(bearing)[1]:
+        raise Trouble("invalid", "mounted volume is marked read-only")
+    if not bearing and request["read_only"]:
+        raise Trouble("invalid", "container rootfs is marked read-only")
 
 
 def _missing(request: dict[str, Any]) -> Trouble:
@@ -75,7 +89,7 @@ def _find(request: dict[str, Any]) -> tuple[str, str, os.stat_result]:
         raise _missing(request) from None
     if follows:
         path = os.path.realpath(path)
-    _check_not_in_volume(os.path.realpath(path), request)
+    _check_is_there(os.path.realpath(path), request)
     name = "." if asked.endswith("/.") else posixpath.basename(posixpath.normpath(asked)) or "/"
     return path, name, about
 
@@ -110,7 +124,7 @@ def get(request: dict[str, Any]) -> None:
         if stat.S_ISDIR(about.st_mode):
             with _opened(path) as fd:
                 writer.add(fd, ".", name.rstrip("/") or "", os.fstat(fd))
-                _tree(writer, fd, name.strip("/"), 0)
+                _tree(writer, fd, name.strip("/"), 0, _of_the_kernel(path) if request["pid"] else frozenset())
         else:
             with _opened(posixpath.dirname(path)) as fd:
                 writer.add(fd, posixpath.basename(path), name, about)
@@ -125,6 +139,12 @@ def export(request: dict[str, Any]) -> None:
         writer.close()
 
 
+def _of_the_kernel(path: str) -> frozenset[int]:
+    """The devices of what the kernel shows in a guest that runs, which is no file of its. What is asked for itself is given."""
+    places = [place for place in _KERNEL if os.path.isdir(place)]
+    return frozenset(os.stat(place).st_dev for place in places) - {os.stat(path).st_dev}
+
+
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[int]:
     fd = os.open(path, tars.FOLDER & ~os.O_NOFOLLOW)
@@ -134,7 +154,7 @@ def _opened(path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def _tree(writer: Any, folder: int, path: str, depth: int) -> None:
+def _tree(writer: Any, folder: int, path: str, depth: int, shown_empty: frozenset[int] = frozenset()) -> None:
     if depth > DEPTH_MAX:
         raise OSError(f"folders lie more than {DEPTH_MAX} deep")
     for name in sorted(os.listdir(folder)):
@@ -142,13 +162,13 @@ def _tree(writer: Any, folder: int, path: str, depth: int) -> None:
         try:
             about = os.lstat(name, dir_fd=folder)
             writer.add(folder, name, shown, about)
-            if not stat.S_ISDIR(about.st_mode):
+            if not stat.S_ISDIR(about.st_mode) or about.st_dev in shown_empty:
                 continue
             fd = os.open(name, tars.FOLDER, dir_fd=folder)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue  # It went away meanwhile, or is not the guest's to read.
         try:
-            _tree(writer, fd, shown, depth + 1)
+            _tree(writer, fd, shown, depth + 1, shown_empty)
         finally:
             os.close(fd)
 
@@ -162,9 +182,8 @@ def put(request: dict[str, Any]) -> None:
         raise _missing(request) from None
     if not stat.S_ISDIR(about.st_mode):
         raise Trouble("invalid", "extraction point is not a directory")
-    _check_not_in_volume(path, request)
-    if request["read_only"]:
-        raise Trouble("invalid", "container rootfs is marked read-only")
+    _check_is_there(path, request)
+    _check_writable(path, request)
     os.write(1, b"\n")  # It may come.
     os.chdir(path)
     folders: list[tuple[str, float]] = []
@@ -192,7 +211,7 @@ def _name(name: str) -> str:
 
 def _apply(tar: tarfile.TarFile, member: tarfile.TarInfo, request: dict[str, Any]) -> None:
     name = _name(member.name)
-    _check_not_in_volume(os.path.realpath(name), request)
+    _check_is_there(os.path.realpath(name), request)
     if name != ".":
         os.makedirs(posixpath.dirname(name) or ".", exist_ok=True)
         _make_room(name, member, strict=request["no_overwrite_dir_non_dir"])

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,12 @@ class Disks(Guests, Protocol):
 
     async def disk(self, guest_id: str) -> Disk:
         """Mounted, also for a guest that does not run. Raises LookupError, OSError."""
+
+    def mounts(self, guest_id: str) -> contextlib.AbstractAsyncContextManager[list[tuple[str, int]]]:
+        """(target, mount) of what lies over the disk of a guest that does not run. Raises LookupError, OSError."""
+
+    async def write(self, guest_id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this while the guest is neither started nor removed. Raises FileExistsError when it is, and the work was given up."""
 
 
 class _Mount(Struct):
@@ -76,15 +82,23 @@ class Files:
         await self._send("archives", request, talk)
 
     async def archive_get(self, guest_id: str, params: dict[str, Any], talk: Talk) -> None:
-        await self._send("archives", await self._archive("archive_get", guest_id, params), talk)
+        async with self._archive("archive_get", guest_id, params) as (request, trees):
+            await self._send("archives", request, talk, trees)
 
     async def archive_stat(self, guest_id: str, params: dict[str, Any]) -> bytes:
-        return await _answer("archives", await self._archive("archive_stat", guest_id, params))
+        async with self._archive("archive_stat", guest_id, params) as (request, trees):
+            return await _answer("archives", request, trees)
 
     async def archive_put(self, guest_id: str, params: dict[str, Any], talk: Talk) -> None:
-        """What the client sends goes to the helper until the client says that it is all."""
-        request = await self._archive("archive_put", guest_id, params)
-        async with _helper("archives", request, stdin=asyncio.subprocess.PIPE) as process:
+        """What the client sends goes to the helper until the client says that it is all. Raises FileExistsError when the guest is started
+        meanwhile."""
+        await self._disks.write(guest_id, lambda: self._put(guest_id, params, talk))
+
+    async def _put(self, guest_id: str, params: dict[str, Any], talk: Talk) -> None:
+        async with (
+            self._archive("archive_put", guest_id, params) as (request, trees),
+            _helper("archives", request, trees, stdin=asyncio.subprocess.PIPE) as process,
+        ):
             if not await process.stdout.read(CHUNK_BYTES):
                 await _check(process)
             await talk.control(Started())
@@ -98,8 +112,12 @@ class Files:
                 await asyncio.gather(feeding, return_exceptions=True)
         await talk.control(Exit(0))
 
-    async def _archive(self, work: str, guest_id: str, params: dict[str, Any]) -> dict[str, Any]:
+    @contextlib.asynccontextmanager
+    async def _archive(self, work: str, guest_id: str, params: dict[str, Any]) -> AsyncIterator[tuple[dict[str, Any], list[int]]]:
+        """The helper's request, and the mounts that go with it."""
         parts, record = self._disks.parts, self._disks.record(guest_id)
+        container = record.guest.container
+        mounts = container.mounts if container is not None else ()
         request: dict[str, Any] = {
             "work": work,
             "path": str(params["path"]),
@@ -107,19 +125,22 @@ class Files:
             "pid": parts.first_pid(guest_id) if record.phase in ("running", "created") else None,
             "no_overwrite_dir_non_dir": bool(params.get("no_overwrite_dir_non_dir")),
             "owner": None,
-            "volumes": [],
-            "read_only": bool(record.guest.container is not None and record.guest.container.read_only),
+            "volumes": {mount.target: mount.read_only for mount in mounts},
+            "away": [],
+            "read_only": bool(container is not None and container.read_only),
         }
         if params.get("copy_uidgid"):
             user = bundle_of(self._disks, guest_id).process.user
             request["owner"] = [int(user.get("uid", 0)), int(user.get("gid", 0))]
-        if not request["pid"]:
-            disk = await self._disks.disk(guest_id)
-            container = record.guest.container
-            request["volumes"] = [mount.target for mount in container.mounts] if container is not None else []
-            request["rootfs"] = str(disk.rootfs)
-            request["user_namespace"] = str(parts.slots.user_namespace(record.seat.home))
-        return request
+        if request["pid"]:
+            yield request, []
+            return
+        disk = await self._disks.disk(guest_id)
+        request["away"] = [mount.target for mount in mounts if mount.kind == "tmpfs"]
+        request |= {"rootfs": str(disk.rootfs), "base": disk.base_id}
+        request["user_namespace"] = str(parts.slots.user_namespace(record.seat.home))
+        async with self._disks.mounts(guest_id) as trees:
+            yield {**request, "trees": trees}, [tree for _, tree in trees]
 
     async def _request(self, work: str, guest_id: str) -> dict[str, Any]:
         disk = await self._disks.disk(guest_id)
@@ -132,9 +153,9 @@ class Files:
             "left_out": sorted({*_ALWAYS_OVER, *(path.rstrip("/") for path in mount_points(self._disks, guest_id))}),
         }
 
-    async def _send(self, module: str, request: dict[str, Any], talk: Talk) -> None:
+    async def _send(self, module: str, request: dict[str, Any], talk: Talk, trees: Sequence[int] = ()) -> None:
         """What the helper says goes to the client, its first word after `Started`."""
-        async with _helper(module, request) as process:
+        async with _helper(module, request, trees) as process:
             assert process.stdout is not None
             data = await process.stdout.read(CHUNK_BYTES)
             if not data:
@@ -196,8 +217,10 @@ async def _feed(talk: Talk, stdin: asyncio.StreamWriter) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _helper(module: str, request: dict[str, Any], *, stdin: int = asyncio.subprocess.DEVNULL) -> AsyncIterator[Any]:
-    """The helper process, which is gone afterwards."""
+async def _helper(
+    module: str, request: dict[str, Any], descriptors: Sequence[int] = (), *, stdin: int = asyncio.subprocess.DEVNULL
+) -> AsyncIterator[Any]:
+    """The helper process, which is gone afterwards. It has the descriptors under the same numbers."""
     fd = os.memfd_create("request")
     try:
         os.write(fd, json.dumps(request).encode())
@@ -207,7 +230,7 @@ async def _helper(module: str, request: dict[str, Any], *, stdin: int = asyncio.
             stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            pass_fds=(fd,),
+            pass_fds=(fd, *descriptors),
             limit=CHUNK_BYTES,
             cwd="/",
         )
@@ -247,9 +270,9 @@ async def _check(process: Any) -> None:
     raise kind(message)
 
 
-async def _answer(module: str, request: dict[str, Any]) -> bytes:
+async def _answer(module: str, request: dict[str, Any], trees: Sequence[int] = ()) -> bytes:
     """What the helper says, as a whole."""
-    async with _helper(module, request) as process:
+    async with _helper(module, request, trees) as process:
         data = await _read(process.stdout, ANSWER_BYTES_MAX)
         await _check(process)
         return data

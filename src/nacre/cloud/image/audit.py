@@ -1,0 +1,82 @@
+"""Image's part of the audit: the bytes that lie in the store against the rows that name them, each way."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre.cloud.compute.tables import servers
+from nacre.cloud.core import Cloud
+from nacre.cloud.image.tables import image_layers, image_manifests, images, left_blobs, manifest_blobs, registry_blobs
+from nacre.store.blobs import DIGEST
+
+Found = tuple[str, str, str]
+"""(kind, id, problem)."""
+
+
+async def findings(cloud: Cloud) -> list[Found]:
+    """What lies there for nobody, and what a row names and is not there, or is not as long as it says."""
+    held = await asyncio.to_thread(_held, cloud)
+    needed = cloud.store.read_now(_needed)
+    lacking = {digest: problem for digest, problem in _lacking(held, needed) if cloud.store.read_now(_needed).get(digest)}
+    # Without a pause from here on: what is written just now is pinned until its row is there.
+    named, pinned = cloud.store.read_now(_named), cloud.blobs.pinned()
+    left = [digest for digest in sorted(held.keys() - named - pinned) if cloud.blobs.path(digest).exists()]
+    found = [("blob", digest, f"{held[digest]} bytes that no row names") for digest in left]
+    return found + [("blob", digest, problem) for digest, problem in sorted(lacking.items())]
+
+
+def _held(cloud: Cloud) -> dict[str, int]:
+    """digest -> size in bytes of what lies there."""
+    found = {}
+    for digest in cloud.blobs.digests():
+        try:
+            found[digest] = cloud.blobs.path(digest).stat().st_size
+        except (FileNotFoundError, ValueError):
+            continue  # It went meanwhile, or is no blob.
+    return found
+
+
+def _lacking(held: dict[str, int], needed: dict[str, tuple[str, int | None]]) -> Iterator[tuple[str, str]]:
+    for digest, (by, size) in needed.items():
+        if digest not in held:
+            yield digest, f"{by} names it, and it is not there"
+        elif size is not None and held[digest] != size:
+            yield digest, f"is {held[digest]} bytes long, and {by} says {size}"
+
+
+def _needed(conn: sa.Connection) -> dict[str, tuple[str, int | None]]:
+    """digest -> (who needs the bytes, how many they are where that is known)."""
+    found: dict[str, tuple[str, int | None]] = {}
+    of_images = sa.select(images.c.id, images.c.digest, images.c.size, images.c.staged).where(images.c.digest.is_not(None))
+    for ident, digest, size, staged in conn.execute(of_images):
+        found[digest] = (f"image {ident}", size if staged is None else staged.get("size"))
+    layered = images.c.id.in_(sa.select(image_layers.c.image_id))
+    for ident, *digests in conn.execute(sa.select(images.c.id, images.c.docker_id, images.c.manifest_digest).where(layered)):
+        found |= {digest: (f"image {ident}", None) for digest in digests if digest}
+    for what, name, table in (
+        ("a layer of image", image_layers.c.image_id, image_layers),
+        ("a manifest of", image_manifests.c.repository, image_manifests),
+        ("the registry's", registry_blobs.c.repository, registry_blobs),
+    ):
+        for which, digest, size in conn.execute(sa.select(name, table.c.digest, table.c.size)):
+            found[digest] = (f"{what} {which}", size)
+    return found
+
+
+def _named(conn: sa.Connection) -> frozenset[str]:
+    """Every digest that a row names, whether it needs the bytes (`_needed`) or could still use them: a server's host may fetch them again,
+    and a manifest may name what was never brought."""
+    of_servers = [_layers(servers.c.image, "$.layers"), _layers(servers.c.rescue, "$.image.layers")]
+    kept = (servers.c.image["digest"].as_string(), servers.c.rescue["image"]["digest"].as_string(), left_blobs.c.digest)
+    columns = (images.c.docker_id, images.c.manifest_digest, manifest_blobs.c.digest, *kept)
+    named = {
+        digest for query in (*of_servers, *(sa.select(column) for column in columns)) for digest in conn.execute(query).scalars()
+    }
+    return frozenset(digest for digest in {*named, *_needed(conn)} if digest and DIGEST.fullmatch(digest))
+
+
+def _layers(column: sa.Column[Any], place: str) -> sa.Select[tuple[str]]:
+    each = sa.func.json_each(column, place).table_valued("value")
+    return sa.select(sa.func.json_extract(each.c.value, "$.digest")).select_from(sa.join(servers, each, sa.true()))
