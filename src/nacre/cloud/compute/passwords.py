@@ -1,4 +1,4 @@
-"""Passwords of servers: kept and sent as crypt(5) has them (SHA-512, 5000 rounds), so that nobody but their maker can say what they are."""
+"""Passwords of servers: kept and sent as crypt(5) has them (SHA-512), so that nobody but their maker can say what they are."""
 
 import ctypes
 import ctypes.util
@@ -19,6 +19,8 @@ PASSWORD_CHARACTERS = 12
 SALT_CHARACTERS = 16
 ENCRYPTED_BYTES_MAX = 1020
 """Of what a guest tells: four pieces of 255 bytes, as Nova has it."""
+ROUNDS_OF_GENERATED = 1000
+"""The fewest that there are, where crypt's own are 5000: nobody guesses 71 bits, and each server that is made would pay for the rest."""
 _ALPHABET = string.ascii_letters + string.digits
 _lock = threading.Lock()
 """crypt(3) answers in one place for the whole process."""
@@ -36,9 +38,13 @@ def _crypt() -> ctypes.CDLL:
     return library
 
 
-def hash_of(password: str) -> str:
-    """As /etc/shadow takes it. A password ends at its first NUL, as everywhere in C. Raises OSError where the system's crypt cannot do it."""
-    salt = "$6$" + "".join(secrets.choice(_ALPHABET) for _ in range(SALT_CHARACTERS))
+def hash_of(password: str, *, generated: bool = False) -> str:
+    """As /etc/shadow takes it; `generated`: it is one of `generate`.
+
+    A password ends at its first NUL, as everywhere in C. Raises OSError where the system's crypt cannot do it.
+    """
+    rounds = f"rounds={ROUNDS_OF_GENERATED}$" if generated else ""
+    salt = f"$6${rounds}" + "".join(secrets.choice(_ALPHABET) for _ in range(SALT_CHARACTERS))
     with _lock:
         found: bytes | None = _crypt().crypt(password.encode(), salt.encode())
     if not found or not found.startswith(b"$6$"):
