@@ -242,6 +242,23 @@ def test_an_image_that_somebody_deletes_while_it_is_made_is_begun_anew(cloud: Cl
     cloud.sound()
 
 
+def test_no_server_takes_the_port_that_another_project_has_on_ones_network(cloud: Cloud) -> None:
+    stranger, networking = _stranger(cloud), "/network/v2.0"
+    theirs = cloud.admin("GET", "/identity/v3/projects?name=strangers").json["projects"][0]["id"]
+    shared = {"object_type": "network", "object_id": cloud.network, "target_tenant": theirs, "action": "access_as_shared"}
+    policy = cloud.member("POST", f"{networking}/rbac-policies", {"rbac_policy": shared}).json["rbac_policy"]["id"]
+    port = stranger("POST", f"{networking}/ports", {"port": {"network_id": cloud.network}}).json["port"]["id"]
+    refused = cloud.member("POST", f"{BASE}/servers", cloud.body(networks=[{"port": port}]))
+    assert refused.status == 400, refused.body
+    ident = cloud.create()
+    attached = cloud.member("POST", f"{BASE}/servers/{ident}/os-interface", {"interfaceAttachment": {"port_id": port}})
+    assert attached.status == 400, attached.body
+    assert stranger("GET", f"{networking}/ports/{port}").json["port"]["device_id"] == ""
+    cloud.delete(ident)
+    assert stranger("DELETE", f"{networking}/ports/{port}").status == 204
+    assert cloud.member("DELETE", f"{networking}/rbac-policies/{policy}").status == 204
+
+
 def test_passwords(cloud: Cloud) -> None:
     ident = cloud.create()
     assert cloud.act(ident, "changePassword", {"adminPass": "another ü"}).status == 202
