@@ -36,6 +36,8 @@ POLICIES: dict[str, Rule] = {
     "network:get_agents": READER,
     "network:get_service_providers": READER,
     "network:get_network_ip_availability": ADMIN,
+    "network:get_auto_allocated_topology": Rule("reader", project="project_id"),
+    "network:delete_auto_allocated_topology": Rule("member", project="project_id"),
     "network:get_tags": READER,
     "network:update_tags": MEMBER,
     "network:list_quotas": ADMIN,

@@ -11,6 +11,7 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "address-scope": ("Address scope", "Subnet pools whose prefixes never overlap."),
     "agent": ("agent", "The hosts' nodes, as agents."),
     "allowed-address-pairs": ("Allowed Address Pairs", "Addresses beyond its own that a port may send from."),
+    "auto-allocated-topology": ("Auto Allocated Topology Services", "A network with a way out, made when it is first asked for."),
     "availability_zone": ("Availability Zone", "The availability zones of hosts."),
     "binding": ("Port Binding", "The host that a port is bound to."),
     "default-subnetpools": ("Default Subnetpools", "A default subnet pool for each IP version."),
