@@ -75,6 +75,7 @@ def is_error(service: Service, status: int, body: Any) -> bool:
 
 ANSWERS = {
     "survey": EMPTY_SURVEY,
+    "meters": msgspec.msgpack.encode({}),
     "size": b'{"SizeRw":1,"SizeRootFs":2}',
     "exec_state": b'{"running":true}',
     "archive_stat": b'{"name":"a","size":1,"mode":420,"mtime":"2026-01-01T00:00:00Z","linkTarget":""}',

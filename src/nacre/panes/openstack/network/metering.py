@@ -3,6 +3,7 @@
 import msgspec
 
 from nacre.cloud.collection import Row
+from nacre.cloud.errors import Unavailable
 from nacre.cloud.network import metering
 from nacre.panes.edge import Call, Reply, Route
 from nacre.panes.edge.resource import Attribute, Resource
@@ -60,7 +61,10 @@ async def counters(call: Call) -> Reply:
     found = []
     for host_id, router_id in await call.read(metering.places, ident):
         data = await call.cloud.hosts.dial(host_id, "meters", router_id, {})
-        counted = msgspec.msgpack.decode(data, type=dict[str, tuple[int, int]])
+        try:
+            counted = msgspec.msgpack.decode(data, type=dict[str, tuple[int, int]])
+        except msgspec.DecodeError as error:
+            raise Unavailable(f"The host of router {router_id} gave no counters: {error}") from None
         packets, size = counted.get(ident, (0, 0))
         found.append({"router_id": router_id, "packets": packets, "bytes": size})
     return Reply({"metering_counters": found})

@@ -50,6 +50,7 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "rbac-subnetpool": ("Add subnetpool type to RBAC", "Shared subnet pools."),
     "revision-if-match": ("If-Match constraints based on revision_number", "A change that holds only for the revision it names."),
     "router": ("Neutron L3 Router", "Routers and floating IPs."),
+    "security-groups-default-rules": ("Default security group rules", "Templates of the rules that new groups begin with."),
     "security-groups-remote-address-group": (
         "Remote address group id field for security group rules",
         "Address groups as remotes.",

@@ -1,0 +1,142 @@
+"""The things of Networking that the fuzz test makes first, in an order in which each finds what it names."""
+
+from typing import Any
+
+NET = "/network/v2.0"
+
+NETWORK_THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
+    ("network_id", "member", f"{NET}/networks", "network", {"name": "fuzz", "admin_state_up": True, "mtu": 1400}),
+    (
+        "subnet_id",
+        "member",
+        f"{NET}/subnets",
+        "subnet",
+        {
+            "network_id": "{network_id}",
+            "ip_version": 4,
+            "cidr": "10.77.{n}.0/24",
+            "gateway_ip": "10.77.{n}.1",
+            "allocation_pools": [{"start": "10.77.{n}.10", "end": "10.77.{n}.200"}],
+            "dns_nameservers": ["192.0.2.53"],
+            "host_routes": [{"destination": "198.51.100.0/24", "nexthop": "10.77.{n}.9"}],
+            "enable_dhcp": True,
+        },
+    ),
+    (
+        "subnetpool_id",
+        "member",
+        f"{NET}/subnetpools",
+        "subnetpool",
+        {"name": "fuzz", "prefixes": ["10.{n}0.0.0/16"], "default_prefixlen": 24, "min_prefixlen": 20, "max_prefixlen": 28},
+    ),
+    (
+        "security_group_id",
+        "member",
+        f"{NET}/security-groups",
+        "security_group",
+        {"name": "fuzz-{n}", "description": "d", "stateful": True},
+    ),
+    (
+        "security_group_rule_id",
+        "member",
+        f"{NET}/security-group-rules",
+        "security_group_rule",
+        {
+            "security_group_id": "{security_group_id}",
+            "direction": "ingress",
+            "ethertype": "IPv4",
+            "protocol": "tcp",
+            "port_range_min": 20,
+            "port_range_max": 21,
+            "remote_ip_prefix": "192.0.{n}.0/24",
+        },
+    ),
+    (
+        "port_id",
+        "member",
+        f"{NET}/ports",
+        "port",
+        {
+            "network_id": "{network_id}",
+            "fixed_ips": [{"subnet_id": "{subnet_id}"}],
+            "security_groups": ["{security_group_id}"],
+            "allowed_address_pairs": [{"ip_address": "10.77.0.99", "mac_address": "02:00:00:00:00:01"}],
+            "extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": "1400"}],
+            "device_id": "",
+            "device_owner": "",
+            "port_security_enabled": True,
+        },
+    ),
+    (
+        "router_id",
+        "member",
+        f"{NET}/routers",
+        "router",
+        {"name": "fuzz", "external_gateway_info": {"network_id": "{external_id}", "enable_snat": True}},
+    ),
+    (
+        "floatingip_id",
+        "member",
+        f"{NET}/floatingips",
+        "floatingip",
+        {"floating_network_id": "{external_id}", "description": "fuzz"},
+    ),
+    (
+        "address_scope_id",
+        "member",
+        f"{NET}/address-scopes",
+        "address_scope",
+        {"name": "fuzz", "ip_version": 4, "shared": False},
+    ),
+    (
+        "address_group_id",
+        "member",
+        f"{NET}/address-groups",
+        "address_group",
+        {"name": "fuzz", "description": "d", "addresses": ["192.0.2.0/24", "2001:db8::1"]},
+    ),
+    (
+        "rbac_policy_id",
+        "member",
+        f"{NET}/rbac-policies",
+        "rbac_policy",
+        {"object_type": "network", "object_id": "{network_id}", "action": "access_as_shared", "target_tenant": "fuzz-{n}"},
+    ),
+    (
+        "metering_label_id",
+        "admin",
+        f"{NET}/metering/metering-labels",
+        "metering_label",
+        {"name": "fuzz", "description": "d", "shared": False},
+    ),
+    (
+        "metering_label_rule_id",
+        "admin",
+        f"{NET}/metering/metering-label-rules",
+        "metering_label_rule",
+        {
+            "metering_label_id": "{metering_label_id}",
+            "direction": "ingress",
+            "remote_ip_prefix": "192.0.{n}.0/24",
+            "excluded": False,
+        },
+    ),
+    (
+        "default_security_group_rule_id",
+        "admin",
+        f"{NET}/default-security-group-rules",
+        "default_security_group_rule",
+        {
+            "direction": "ingress",
+            "ethertype": "IPv4",
+            "protocol": "tcp",
+            "port_range_min": 9,
+            "port_range_max": 9,
+            "remote_ip_prefix": "192.0.{n}.0/24",
+            "used_in_default_sg": False,
+            "used_in_non_default_sg": False,
+        },
+    ),
+    ("policy_id", "admin", f"{NET}/qos/policies", "policy", {"name": "fuzz", "description": "d", "is_default": False}),
+)
+"""As `THINGS` of the bodies."""
