@@ -115,11 +115,12 @@ def test_meters_are_those_of_the_routers_project(conn: sa.Connection, two: tuple
 def test_an_address_group_reaches_the_hosts_whose_rules_name_it(conn: sa.Connection, two: tuple[Host, Host]) -> None:
     one, other = two
     tenant_network(conn)
-    web = security_groups.create(conn, MEMBER, {"name": "web"})
+    web = security_groups.create(conn, MEMBER, {"name": "web", "stateful": False})
     offices = address_groups.create(conn, MEMBER, {"addresses": ["192.0.2.0/24"]})
     boot(conn, "s1", "h1", groups=(web["id"],))
     boot(conn, "s2", "h2")
     one.fetch(), other.fetch()
+    assert one.of("security_group")[web["id"]].stateful is False
     values = {"security_group_id": web["id"], "direction": "ingress", "remote_address_group_id": offices["id"]}
     rule = security_group_rules.create(conn, MEMBER, values)
     told = one.fetch()

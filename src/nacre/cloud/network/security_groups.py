@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
-from nacre.cloud.errors import Conflict, Invalid, NotFound
+from nacre.cloud.errors import Conflict, NotFound
 from nacre.cloud.network import marks, quotas, rbac, templates
 from nacre.cloud.network.common import Readable, forget_tags, grouped, project_of, rows_of, stamped, touch
 from nacre.cloud.network.tables import port_groups, rules, security_groups
@@ -85,7 +85,6 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     """A new group has the rules of the templates: as they are at first, everything may go out."""
     values = dict(values)
     project_id = project_of(ctx, values)
-    _check_stateful(values)
     if values.get("name") == DEFAULT_NAME:
         raise Conflict("Default security group already exists.", code="SecurityGroupDefaultAlreadyExists")
     ensure_default(conn, project_id)
@@ -100,15 +99,10 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
         raise Conflict("Updating the default security group's name is not allowed.", code="SecurityGroupCannotUpdateDefault")
     if name == DEFAULT_NAME and not row["is_default"]:
         raise Conflict("Default security group already exists.", code="SecurityGroupDefaultAlreadyExists")
-    _check_stateful(values)
+    if values.get("stateful") not in (None, row["stateful"]) and _used(conn, ident):
+        raise Conflict(f"Security Group {ident} in use.", code="SecurityGroupInUse")
     touch(conn, security_groups, ident, values)
     return get(conn, ctx, ident)
-
-
-def _check_stateful(values: Row) -> None:
-    """The hosts know stateful groups only."""
-    if values.get("stateful") is False:
-        raise Invalid("Stateless security groups are not supported.", field="stateful")
 
 
 def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:

@@ -66,6 +66,7 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "standard-attr-revisions": ("Resource revision numbers", "Revision numbers."),
     "standard-attr-tag": ("Tag support for resources with standard attribute", "Tags."),
     "standard-attr-timestamp": ("Resource timestamps", "created_at and updated_at."),
+    "stateful-security-group": ("Stateful security group", "Groups that track connections, and groups that do not."),
     "subnet_allocation": ("Subnet Allocation", "Subnets from subnet pools."),
     "tag": ("Tag support", "Tags of networks, by the name that older clients look for."),
 }
