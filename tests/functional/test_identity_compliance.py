@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from keystoneauth1.identity import v3
+from keystoneauth1.session import Session
 
 from nacre.cloud.identity import totp
 from nacre.cloud.identity.compliance import SecurityCompliance
@@ -154,6 +156,23 @@ def test_passcodes_and_rules_of_several_factors(admin: Client, member: Client) -
     assert log_in(admin.base_url, {"methods": ["totp"], "totp": {"user": {"id": "nobody", "passcode": "1"}}}).status == 401
     wrong = {"user": {"options": {"multi_factor_auth_rules": [["retina"]]}}}
     assert admin("PATCH", f"{V3}/users/{user['id']}", wrong).status == 400
+
+
+def test_keystoneauth_logs_in_with_two_factors(admin: Client) -> None:
+    user, project = make_user(admin, "twofold", "secret1")
+    key = b"abcdefghijabcdefghij"
+    body = {"credential": {"type": "totp", "blob": base64.b32encode(key).decode(), "user_id": user["id"]}}
+    assert admin("POST", f"{V3}/credentials", body).status == 201
+    rules = {"multi_factor_auth_rules": [["password", "totp"]]}
+    assert admin("PATCH", f"{V3}/users/{user['id']}", {"user": {"options": rules}}).status == 200
+    factors = [
+        v3.PasswordMethod(user_id=user["id"], password="secret1"),
+        v3.TOTPMethod(user_id=user["id"], passcode=totp.passcode(key, int(time.time()) // totp.STEP_S)),
+    ]
+    auth = v3.Auth(f"{admin.base_url}/identity/v3", factors, project_id=project["id"])
+    session = Session(auth=auth)
+    assert session.get_user_id() == user["id"]
+    assert set(auth.get_access(session)._data["token"]["methods"]) == {"password", "totp"}
 
 
 def test_the_passcodes_of_the_rfc() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,10 @@ DATA = b"from the web" * 1000
 NOWHERE = "11111111-1111-4111-8111-111111111111"
 
 
+RELEASE = threading.Event()
+"""Until then a slow answer does not end."""
+
+
 class Web(BaseHTTPRequestHandler):
     """A web server with a file, and with every way not to have one."""
 
@@ -35,6 +40,12 @@ class Web(BaseHTTPRequestHandler):
             self.answer(302, b"", Location="file:///etc/passwd")
         elif self.path == "/round":
             self.answer(302, b"", Location="/round")
+        elif self.path == "/slow":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"a beginning")
+            RELEASE.wait(60)
         elif self.path == "/short":
             self.send_response(200)
             self.send_header("Content-Length", "1000")
@@ -263,3 +274,24 @@ def test_a_project_has_so_many_imports_under_way_and_no_more(member: Client, clo
     asyncio.run_coroutine_threadsafe(story(), cloud.loop).result(60)
     assert ask(member, make(member), "web-download", uri="http://name-that-is-nowhere.invalid/").status == 409
     asyncio.run_coroutine_threadsafe(sweeping.recover(cloud.cloud), cloud.loop).result(30)
+
+
+def test_a_process_that_ends_gives_up_what_it_fetches(tmp_path: Any, web: str) -> None:
+    with serving(tmp_path, imports=ImportRules((0,), ("127.0.0.0/8",))) as running:
+        member = running.client("member")
+        image = make(member)
+        assert ask(member, image, "web-download", uri=f"{web}/slow").status == 202
+        until(lambda: member("GET", f"{V2}/images/{image}").json["status"] == "importing")
+        assert ask(member, image, "web-download", uri=f"{web}/slow").status == 409
+    RELEASE.set()
+    with sqlite3.connect(f"{tmp_path}/nacre.sqlite") as db:
+        assert db.execute("SELECT status, import_result FROM images").fetchall() == [("queued", "failure")]
+        assert db.execute("SELECT status FROM image_tasks").fetchall() == [("failure",)]
+
+
+def test_a_deleted_image_ends_its_import(member: Client, web: str) -> None:
+    image = make(member)
+    assert ask(member, image, "web-download", uri=f"{web}/slow").status == 202
+    assert member("DELETE", f"{V2}/images/{image}").status == 204
+    RELEASE.set()
+    assert member("GET", f"{V2}/images/{image}").status == 404

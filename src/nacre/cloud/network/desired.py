@@ -14,6 +14,7 @@ from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.identity.tables import projects
 from nacre.cloud.network import ipam, metering, qos
 from nacre.cloud.network.common import chosen, dns_label, grouped, rows_among
+from nacre.cloud.network.security_group_rules import normalized
 from nacre.cloud.network.tables import (
     address_groups,
     fixed_ips,
@@ -217,7 +218,7 @@ def _rule(row: Row) -> protocol.SecurityGroupRule:
         protocol=row["protocol"],
         port_min=row["port_range_min"],
         port_max=row["port_range_max"],
-        remote_prefix=row["remote_ip_prefix"],
+        remote_prefix=normalized(row["remote_ip_prefix"]),
         remote_group_id=row["remote_group_id"] or row["remote_address_group_id"],
     )
 

@@ -124,7 +124,7 @@ def _words(guest: Guest) -> bytes:
     """What a boot says on the console."""
     system = f" of image {guest.rescue.image.id}, to the rescue" if guest.rescue is not None else ""
     name = guest.instance.hostname
-    return f"{name}: simulated boot {guest.boots}{system}\n{name}: ready\n".encode()
+    return f"{name}: simulated boot {guest.boots}{system}\n{name}: {len(guest.ports)} interfaces\n{name}: ready\n".encode()
 
 
 class SimulatedStreams:

@@ -56,15 +56,15 @@ rule = Resource(
 
 
 async def counters(call: Call) -> Reply:
-    """Asked of the hosts that bear the routers. Raises Unavailable where one does not answer."""
+    """Asked of the hosts that bear the routers. Raises Unavailable where one does not answer, or not in counters."""
     ident = call.path["metering_label_id"]
     found = []
     for host_id, router_id in await call.read(metering.places, ident):
         data = await call.cloud.hosts.dial(host_id, "meters", router_id, {})
         try:
             counted = msgspec.msgpack.decode(data, type=dict[str, tuple[int, int]])
-        except msgspec.DecodeError as error:
-            raise Unavailable(f"The host of router {router_id} gave no counters: {error}") from None
+        except msgspec.MsgspecError as error:
+            raise Unavailable(f"The host {host_id} gave no counters: {error}") from None
         packets, size = counted.get(ident, (0, 0))
         found.append({"router_id": router_id, "packets": packets, "bytes": size})
     return Reply({"metering_counters": found})

@@ -24,11 +24,10 @@ _RULE = (
 
 
 def render_rule(call: Call, row: Row) -> Row:
-    normalized = row["remote_ip_prefix"]
     return {
         **standard_values(row),
         **{name: row[name] for name in _RULE},
-        "normalized_cidr": normalized,
+        "normalized_cidr": security_group_rules.normalized(row["remote_ip_prefix"]),
     }
 
 
