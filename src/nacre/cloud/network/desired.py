@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from nacre.cloud.collection import Row
 from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.identity.tables import projects
-from nacre.cloud.network import ipam, qos
+from nacre.cloud.network import ipam, metering, qos
 from nacre.cloud.network.common import chosen, dns_label, grouped, rows_among
 from nacre.cloud.network.security_group_rules import normalized
 from nacre.cloud.network.tables import (
@@ -245,8 +246,12 @@ def compile_routers(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> di
     floating = grouped(rows_among(conn, _FLOATING, wanted), "router_id")
     leading = grouped(rows_among(conn, _FORWARDS, wanted), "router_id")
     limits = qos.limits(conn, [each["qos_policy_id"] for some in floating.values() for each in some])
+    meters = metering.of_projects(conn, {row["project_id"] for row in found})
     return {
-        row["id"]: _router(row, by_router.get(row["id"], []), floating.get(row["id"], []), leading.get(row["id"], []), limits)
+        row["id"]: replace(
+            _router(row, by_router.get(row["id"], []), floating.get(row["id"], []), leading.get(row["id"], []), limits),
+            meters=meters.get(row["project_id"], ()),
+        )
         for row in found
     }
 

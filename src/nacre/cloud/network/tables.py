@@ -304,6 +304,29 @@ qos_rules = table(
 )
 """A policy has one rule of each type and direction."""
 
+metering_labels = table(
+    "network_metering_labels",
+    id_column(),
+    text("project_id", index=True),
+    text("name", default=""),
+    boolean("shared", default=False),
+    *_standard(),
+)
+
+metering_rules = table(
+    "network_metering_label_rules",
+    id_column(),
+    text("project_id", index=True),
+    _reference("metering_label_id", "network_metering_labels.id", cascade=True),
+    text("direction"),
+    text("remote_ip_prefix", nullable=True),
+    text("source_ip_prefix", nullable=True),
+    text("destination_ip_prefix", nullable=True),
+    boolean("excluded", default=False),
+    *_standard(),
+    sa.Index(None, "metering_label_id"),
+)
+
 tags = table(
     "network_tags",
     sa.Column("resource_id", sa.String(64), primary_key=True),

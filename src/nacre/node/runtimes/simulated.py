@@ -215,6 +215,12 @@ class SimulatedNetwork:
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         return Probed("critical", "nothing listens in a simulated network")
 
+    async def meters(self, router_id: str) -> dict[str, tuple[int, int]]:
+        item = self._items.get(("router", router_id))
+        if item is None or item.router is None:
+            raise LookupError(f"router {router_id} is not on this host")
+        return {meter.id: (0, 0) for meter in item.router.meters}
+
     async def survey(self) -> list[Holding]:
         return [Holding(kind, ident, "simulated", ident) for kind, ident in self._items]
 
