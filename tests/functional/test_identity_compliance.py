@@ -4,6 +4,7 @@ import base64
 import sqlite3
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -42,6 +43,10 @@ def set_column(cloud: RunningCloud, user_id: str, **values: float) -> None:
     with sqlite3.connect(f"{cloud.cloud.settings.state}/nacre.sqlite") as db:
         for name, value in values.items():
             db.execute(f"UPDATE identity_users SET {name} = ? WHERE id = ?", (value, user_id))
+
+
+def soon() -> str:
+    return (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_a_weak_password_is_refused_with_the_operators_words(admin: Client, member: Client) -> None:
@@ -100,6 +105,10 @@ def test_a_password_expires_and_can_still_be_changed(cloud: RunningCloud, admin:
     proof = by_password({"id": user["id"]}, "secret1")
     assert log_in(admin.base_url, proof).json["token"]["user"]["password_expires_at"] is not None
     set_column(cloud, user["id"], password_expires_at=time.time() - 1)
+    ids = [each["id"] for each in admin("GET", f"{V3}/users?password_expires_at=lt:{soon()}").json["users"]]
+    assert ids == [user["id"]], "those who are to be told"
+    assert user["id"] not in str(admin("GET", f"{V3}/users?password_expires_at=gt:{soon()}").json["users"])
+    assert admin("GET", f"{V3}/users?password_expires_at=lt:soon").status == 400
     refused = log_in(admin.base_url, proof)
     assert refused.status == 401
     assert "expired" in refused.json["error"]["message"]

@@ -15,6 +15,7 @@ from nacre.cloud.image import imports, sweeping
 from nacre.cloud.image.sources import ImportRules
 from tests.functional.conftest import serving
 from tests.functional.test_image_data import BYTES, until
+from tests.images import config, docker_archive, layer
 from tests.support import ACTORS, Client, RunningCloud
 
 V2 = "/image/v2"
@@ -170,6 +171,21 @@ def test_another_images_data_is_shared_with_some_of_its_properties(member: Clien
     ask(other, stolen, "glance-download", glance_image_id=copy, glance_region="RegionOne")
     assert ended(other, stolen)["status"] == "failure", "another project's private image does not exist"
     assert other("GET", f"{V2}/images/{stolen}").json["status"] == "queued"
+
+
+def test_an_image_in_layers_is_shared_too(member: Client) -> None:
+    layers = [layer({"base": "x" * 2000}), layer({"top": "y"})]
+    archive = docker_archive([(["layered:1"], config(*layers, Cmd=["sh"]), layers)])
+    assert member("POST", "/docker/images/load", archive, {"Content-Type": "application/x-tar"}).status == 200
+    (source,) = [image for image in member("GET", f"{V2}/images").json["images"] if image["container_format"] == "docker"]
+    copy = make(member)
+    assert ask(member, copy, "glance-download", glance_image_id=source["id"], glance_region="RegionOne").status == 202
+    shown = member("GET", f"{V2}/images/{copy}").json
+    assert (shown["status"], shown["container_format"], shown["size"]) == ("active", "docker", source["size"])
+    before = member("GET", f"{V2}/images/{source['id']}/file").body
+    assert member("DELETE", f"{V2}/images/{source['id']}").status == 204
+    assert member("GET", f"{V2}/images/{copy}/file").body == before
+    assert member("DELETE", f"{V2}/images/{copy}").status == 204
 
 
 def test_a_place_is_remembered_and_its_data_held_against_what_was_said(admin: Client, member: Client, web: str) -> None:

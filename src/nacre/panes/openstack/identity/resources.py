@@ -183,7 +183,7 @@ USERS = Resource(
         _DOMAIN,
         Attribute("default_project_id", Id | None, create=True, update=True, filter="text"),
         Attribute("description", str | None, create=True, update=True),
-        Attribute("password_expires_at"),
+        Attribute("password_expires_at", filter="text"),
         Attribute("options", UserOptions, create=True, update=True),
     ),
 )
