@@ -18,6 +18,7 @@ import msgspec
 
 from nacre.cli import packages, processes, provision, source
 from nacre.cli.client import ApiError, send
+from nacre.cli.down import remove, remove_empty
 from nacre.cli.state import COMMAND, FACTS, Cloud, State, opened, register, registered, say, state_option, write
 from nacre.cli.up import POLL_S, READY_WAIT_S, locked, start_supervisor, stop_processes, tail
 from nacre.node.acceptance import against, examine, host_checks
@@ -65,6 +66,7 @@ def join(
     After a reboot or `nacre down`: `nacre join` alone starts the node again.
     """
     state = opened(directory)
+    url = url.rstrip("/") if url else None
     os.umask(0o022)
     existing = state.load()
     if existing is not None and not existing.joined:
@@ -78,7 +80,7 @@ def join(
         prepare(state)
     with locked(state):
         if not enrolled:
-            enrol(state, Asked(url or "", token or "", tunnel_ip, simulate or 0, name or ""))
+            enrol_or_nothing(state, Asked(url or "", token or "", tunnel_ip, simulate or 0, name or ""))
         cloud = state.load()
         assert cloud is not None
         started = start(state)
@@ -99,6 +101,16 @@ def prepare(state: State) -> None:
     found = against([examine(check) for check in host_checks(there)])
     if found:
         raise click.ClickException(f"this machine cannot be a host yet:\n{found}")
+
+
+def enrol_or_nothing(state: State, asked: Asked) -> None:
+    """Where it failed before anything came to be, the directory that was made for our lock goes too."""
+    try:
+        enrol(state, asked)
+    except click.ClickException:
+        if state.dir.exists() and all(path == state.lock for path in state.dir.iterdir()):
+            remove_empty(state)
+        raise
 
 
 def enrol(state: State, asked: Asked) -> None:
@@ -304,8 +316,6 @@ def await_accepted(state: State, cloud: Cloud) -> None:
 
 def discard(state: State, cloud: Cloud) -> None:
     """Nothing came of it: the state directory goes as it came."""
-    from nacre.cli.down import remove
-
     stop_processes(state)
     remove(state, cloud)
 

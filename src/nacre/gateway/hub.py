@@ -45,7 +45,7 @@ from nacre.protocol.streams import Failure
 DIAL_TIMEOUT_S = 20.0
 DIAL_BYTES_MAX = 64 * 1024 * 1024
 HELLO_TIMEOUT_S = 10.0
-HOST_ID = "nacre_host_id"
+HOST_ID = web.RequestKey("host_id", str)
 """In a request: the host whose certificate the connection has shown."""
 LEASE_S = BEAT_EVERY_S * LOST_AFTER_BEATS
 

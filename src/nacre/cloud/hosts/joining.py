@@ -131,7 +131,8 @@ def _issued(conn: sa.Connection, token_id: str, keys: Sequence[str]) -> list[Row
         .join(hosts, hosts.c.id == host_certificates.c.host_id)
         .where(host_certificates.c.token_id == token_id)
     )
-    known = {row["key"]: dict(row) for row in conn.execute(select).mappings()}
+    rows = conn.execute(select).mappings().all()
+    known = {row["key"]: {name: row[name] for name in ("host_id", "hostname", "pem")} for row in rows}
     if any(key not in known for key in keys):
         raise Conflict("The host that this token was used for was removed: make another with `nacre host token`.")
     return [known[key] for key in keys]
