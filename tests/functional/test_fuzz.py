@@ -27,7 +27,7 @@ from nacre.panes.services import SERVICES
 from nacre.protocol.messages import Capacity, Hello, Survey
 from nacre.protocol.streams import Channel, FromClient, Started
 from nacre.store import Store
-from tests.fuzz import bodies, values
+from tests.fuzz import bodies, things, values
 from tests.support import ACTORS, RunningCloud
 
 ROUNDS = int(os.environ.get("NACRE_FUZZ_ROUNDS", "1"))
@@ -74,6 +74,7 @@ def is_error(service: Service, status: int, body: Any) -> bool:
 
 
 ANSWERS = {
+    "meters": b"\x80",
     "survey": EMPTY_SURVEY,
     "size": b'{"SizeRw":1,"SizeRootFs":2}',
     "exec_state": b'{"running":true}',
@@ -212,7 +213,7 @@ class Fuzzer:
         self.things["external_id"] = [external]
         full = self.uploaded()
         for number in range(COPIES):
-            for parameter, actor, path, key, body in bodies.THINGS:
+            for parameter, actor, path, key, body in things.THINGS:
                 good = self.filled(body, number)
                 self.things.setdefault(parameter, []).insert(0, self.made(actor, path, key, good))
                 self.things["image_id"] = [full, *self.things.get("image_id", [])]
@@ -409,4 +410,4 @@ def test_no_body_is_for_a_route_that_is_gone() -> None:
 
 def _items() -> set[tuple[str, str]]:
     """Methods that a collection's dialect does not use for changes, or things that do not change."""
-    return {(method, f"{path}/{{{parameter}}}") for parameter, _, path, _, _ in bodies.THINGS for method in ("PUT", "PATCH")}
+    return {(method, f"{path}/{{{parameter}}}") for parameter, _, path, _, _ in things.THINGS for method in ("PUT", "PATCH")}

@@ -4,9 +4,12 @@ import base64
 import sqlite3
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from keystoneauth1.identity import v3
+from keystoneauth1.session import Session
 
 from nacre.cloud.identity import totp
 from nacre.cloud.identity.compliance import SecurityCompliance
@@ -40,6 +43,10 @@ def set_column(cloud: RunningCloud, user_id: str, **values: float) -> None:
     with sqlite3.connect(f"{cloud.cloud.settings.state}/nacre.sqlite") as db:
         for name, value in values.items():
             db.execute(f"UPDATE identity_users SET {name} = ? WHERE id = ?", (value, user_id))
+
+
+def soon() -> str:
+    return (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_a_weak_password_is_refused_with_the_operators_words(admin: Client, member: Client) -> None:
@@ -98,6 +105,10 @@ def test_a_password_expires_and_can_still_be_changed(cloud: RunningCloud, admin:
     proof = by_password({"id": user["id"]}, "secret1")
     assert log_in(admin.base_url, proof).json["token"]["user"]["password_expires_at"] is not None
     set_column(cloud, user["id"], password_expires_at=time.time() - 1)
+    ids = [each["id"] for each in admin("GET", f"{V3}/users?password_expires_at=lt:{soon()}").json["users"]]
+    assert ids == [user["id"]], "those who are to be told"
+    assert user["id"] not in str(admin("GET", f"{V3}/users?password_expires_at=gt:{soon()}").json["users"])
+    assert admin("GET", f"{V3}/users?password_expires_at=lt:soon").status == 400
     refused = log_in(admin.base_url, proof)
     assert refused.status == 401
     assert "expired" in refused.json["error"]["message"]
@@ -154,6 +165,23 @@ def test_passcodes_and_rules_of_several_factors(admin: Client, member: Client) -
     assert log_in(admin.base_url, {"methods": ["totp"], "totp": {"user": {"id": "nobody", "passcode": "1"}}}).status == 401
     wrong = {"user": {"options": {"multi_factor_auth_rules": [["retina"]]}}}
     assert admin("PATCH", f"{V3}/users/{user['id']}", wrong).status == 400
+
+
+def test_keystoneauth_logs_in_with_two_factors(admin: Client) -> None:
+    user, project = make_user(admin, "twofold", "secret1")
+    key = b"abcdefghijabcdefghij"
+    body = {"credential": {"type": "totp", "blob": base64.b32encode(key).decode(), "user_id": user["id"]}}
+    assert admin("POST", f"{V3}/credentials", body).status == 201
+    rules = {"multi_factor_auth_rules": [["password", "totp"]]}
+    assert admin("PATCH", f"{V3}/users/{user['id']}", {"user": {"options": rules}}).status == 200
+    factors = [
+        v3.PasswordMethod(user_id=user["id"], password="secret1"),
+        v3.TOTPMethod(user_id=user["id"], passcode=totp.passcode(key, int(time.time()) // totp.STEP_S)),
+    ]
+    auth = v3.Auth(f"{admin.base_url}/identity/v3", factors, project_id=project["id"])
+    session = Session(auth=auth)
+    assert session.get_user_id() == user["id"]
+    assert set(auth.get_access(session)._data["token"]["methods"]) == {"password", "totp"}
 
 
 def test_the_passcodes_of_the_rfc() -> None:

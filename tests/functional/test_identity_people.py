@@ -56,6 +56,10 @@ def test_tags_of_a_project(admin: Client) -> None:
     assert [p["id"] for p in found] == [project["id"]]
     assert admin("DELETE", f"{path}/old").status == 204
     assert sorted(admin("GET", path).json["tags"]) == ["blue", "new"]
+    for query, there in (("tags-any=blue,none", 1), ("tags-any=none", 0), ("not-tags=blue,none", 1), ("not-tags=blue,new", 0)):
+        names = [each["name"] for each in admin("GET", f"{V3}/projects?{query}").json["projects"]]
+        assert names.count("tagged") == there, query
+    assert "tagged" not in [each["name"] for each in admin("GET", f"{V3}/projects?not-tags-any=blue").json["projects"]]
     assert admin("PUT", path, {"tags": ["only"]}).json["tags"] == ["only"]
     assert admin("PUT", path, {"tags": ["a/b"]}).status == 400
     assert admin("DELETE", path).status == 204

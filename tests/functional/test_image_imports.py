@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,11 +15,16 @@ from nacre.cloud.image import imports, sweeping
 from nacre.cloud.image.sources import ImportRules
 from tests.functional.conftest import serving
 from tests.functional.test_image_data import BYTES, until
+from tests.images import config, docker_archive, layer
 from tests.support import ACTORS, Client, RunningCloud
 
 V2 = "/image/v2"
 DATA = b"from the web" * 1000
 NOWHERE = "11111111-1111-4111-8111-111111111111"
+
+
+RELEASE = threading.Event()
+"""Until then a slow answer does not end."""
 
 
 class Web(BaseHTTPRequestHandler):
@@ -35,6 +41,12 @@ class Web(BaseHTTPRequestHandler):
             self.answer(302, b"", Location="file:///etc/passwd")
         elif self.path == "/round":
             self.answer(302, b"", Location="/round")
+        elif self.path == "/slow":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"a beginning")
+            RELEASE.wait(60)
         elif self.path == "/short":
             self.send_response(200)
             self.send_header("Content-Length", "1000")
@@ -161,6 +173,21 @@ def test_another_images_data_is_shared_with_some_of_its_properties(member: Clien
     assert other("GET", f"{V2}/images/{stolen}").json["status"] == "queued"
 
 
+def test_an_image_in_layers_is_shared_too(member: Client) -> None:
+    layers = [layer({"base": "x" * 2000}), layer({"top": "y"})]
+    archive = docker_archive([(["layered:1"], config(*layers, Cmd=["sh"]), layers)])
+    assert member("POST", "/docker/images/load", archive, {"Content-Type": "application/x-tar"}).status == 200
+    (source,) = [image for image in member("GET", f"{V2}/images").json["images"] if image["container_format"] == "docker"]
+    copy = make(member)
+    assert ask(member, copy, "glance-download", glance_image_id=source["id"], glance_region="RegionOne").status == 202
+    shown = member("GET", f"{V2}/images/{copy}").json
+    assert (shown["status"], shown["container_format"], shown["size"]) == ("active", "docker", source["size"])
+    before = member("GET", f"{V2}/images/{source['id']}/file").body
+    assert member("DELETE", f"{V2}/images/{source['id']}").status == 204
+    assert member("GET", f"{V2}/images/{copy}/file").body == before
+    assert member("DELETE", f"{V2}/images/{copy}").status == 204
+
+
 def test_a_place_is_remembered_and_its_data_held_against_what_was_said(admin: Client, member: Client, web: str) -> None:
     image = make(member)
     path = f"{V2}/images/{image}/locations"
@@ -263,3 +290,24 @@ def test_a_project_has_so_many_imports_under_way_and_no_more(member: Client, clo
     asyncio.run_coroutine_threadsafe(story(), cloud.loop).result(60)
     assert ask(member, make(member), "web-download", uri="http://name-that-is-nowhere.invalid/").status == 409
     asyncio.run_coroutine_threadsafe(sweeping.recover(cloud.cloud), cloud.loop).result(30)
+
+
+def test_a_process_that_ends_gives_up_what_it_fetches(tmp_path: Any, web: str) -> None:
+    with serving(tmp_path, imports=ImportRules((0,), ("127.0.0.0/8",))) as running:
+        member = running.client("member")
+        image = make(member)
+        assert ask(member, image, "web-download", uri=f"{web}/slow").status == 202
+        until(lambda: member("GET", f"{V2}/images/{image}").json["status"] == "importing")
+        assert ask(member, image, "web-download", uri=f"{web}/slow").status == 409
+    RELEASE.set()
+    with sqlite3.connect(f"{tmp_path}/nacre.sqlite") as db:
+        assert db.execute("SELECT status, import_result FROM images").fetchall() == [("queued", "failure")]
+        assert db.execute("SELECT status FROM image_tasks").fetchall() == [("failure",)]
+
+
+def test_a_deleted_image_ends_its_import(member: Client, web: str) -> None:
+    image = make(member)
+    assert ask(member, image, "web-download", uri=f"{web}/slow").status == 202
+    assert member("DELETE", f"{V2}/images/{image}").status == 204
+    RELEASE.set()
+    assert member("GET", f"{V2}/images/{image}").status == 404

@@ -1,7 +1,8 @@
 """Apache Libcloud's OpenStack driver, unmodified, against a cloud of two processes.
 
-Limits of the driver (3.9.1), not of the cloud: it has no name for PAUSED and shows `unknown`; `ex_rebuild` sends a `flavorRef` that Compute's
-schema does not allow; `wait_until_running` waits for a public address unless it is told `ssh_interface="private_ips"`; it uploads no images.
+Limits of the driver (3.9.1), not of the cloud: it has no name for PAUSED and shows `unknown`; it lists a floating IP from a range for private
+use among the private addresses; `ex_rebuild` sends a `flavorRef` that Compute's schema does not allow; `wait_until_running` waits for a public
+address unless it is told `ssh_interface="private_ips"`; it uploads no images.
 """
 
 from collections.abc import Iterator

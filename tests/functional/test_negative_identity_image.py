@@ -151,6 +151,8 @@ WRITES = (
     ("PUT", f"{V3}/projects/{OTHER.project_id}/tags"),
     ("POST", f"{V3}/OS-TRUST/trusts"),
     ("POST", f"{V3}/limits"),
+    ("POST", f"{V3}/OS-OAUTH1/consumers"),
+    ("PUT", f"{V3}/OS-OAUTH1/authorize/nothing"),
     ("POST", f"{V3}/registered_limits"),
     ("POST", f"{V3}/OS-EP-FILTER/endpoint_groups"),
     ("POST", f"{V3}/users/{MEMBER.user_id}/credentials/OS-EC2"),

@@ -1,5 +1,8 @@
 """The network commands of the unmodified `openstack` client, and openstacksdk's network proxy, for what projects share, limit and forward."""
 
+import json
+import urllib.request
+
 import openstack
 import pytest
 
@@ -103,9 +106,35 @@ def test_a_port_of_a_floating_ip_leads_on(shell: Shell, inner: str) -> None:
 def test_what_is_not_served_is_not_in_the_list(shell: Shell) -> None:
     aliases = {each["Alias"] for each in shell("extension", "list", "--network")}
     assert {"qos", "rbac-policies", "address-scope", "address-group", "floating-ip-port-forwarding"} <= aliases
-    assert not {"trunk", "metering", "logging", "dvr", "bgp", "l3-ha"} & aliases
+    assert not {"trunk", "logging", "dvr", "bgp", "l3-ha"} & aliases
     assert shell.fails("network", "trunk", "list")
-    assert shell.fails("network", "meter", "list")
+
+
+def test_a_meter_counts_at_the_routers_of_its_project(shell: Shell, inner: str) -> None:
+    admin = shell.admin()
+    label = admin("network", "meter", "create", "--share", "out")
+    rule = admin("network", "meter", "rule", "create", "--egress", "--remote-ip-prefix", "0.0.0.0/0", "out")
+    assert rule["metering_label_id"] == label["id"]
+    token = admin("token", "issue")["id"]
+    url = f"{shell.environment['OS_AUTH_URL'].removesuffix('/identity/v3')}/network/v2.0/metering/metering-labels"
+    request = urllib.request.Request(f"{url}/{label['id']}/counters", headers={"X-Auth-Token": token})
+    counted = json.load(urllib.request.urlopen(request))["metering_counters"]
+    assert [(each["router_id"], each["packets"]) for each in counted] == [(shell("router", "show", "way")["id"], 0)]
+    admin("network", "meter", "rule", "delete", rule["id"])
+    admin("network", "meter", "delete", "out")
+
+
+def test_a_network_that_is_made_by_itself_and_a_stateless_group(shell: Shell, inner: str) -> None:
+    admin = shell.admin()
+    words = ("--pool-prefix", "10.201.0.0/16", "--default-prefix-length", "26")
+    admin("subnet", "pool", "create", "--default", "--share", *words, "auto")
+    network = shell("network", "auto", "allocated", "topology", "create")["id"]
+    assert shell("network", "show", network)["name"] == "auto_allocated_network"
+    shell("network", "auto", "allocated", "topology", "delete")
+    admin("subnet", "pool", "delete", "auto")
+    assert shell("security", "group", "create", "--stateless", "bare")["stateful"] is False
+    shell("security", "group", "set", "--stateful", "bare")
+    shell("security", "group", "delete", "bare")
 
 
 def test_openstacksdk_goes_the_same_ways(processes: Processes) -> None:

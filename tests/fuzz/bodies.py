@@ -1,4 +1,4 @@
-"""A good body for each route that takes one, and the things that the fuzz test makes first so that paths may name something real.
+"""A good body for each route that takes one.
 
 `{name}` in a text is replaced by the id of a thing of that name.
 """
@@ -7,9 +7,8 @@ from typing import Any
 
 from tests.fuzz import discovery, stacks
 from tests.fuzz.actions import ACTIONS
+from tests.fuzz.things import NET, SERVER, THINGS, V2, V3, V21
 
-V3, V21, V2, NET = "/identity/v3", "/compute/v2.1", "/image/v2", "/network/v2.0"
-SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f x"
 CSR = (
     "-----BEGIN CERTIFICATE REQUEST-----\n"
     "MH8wMwIBADAAMCowBQYDK2VwAyEAUQGbJXeH0yzGwhwkN/wwaKgoXx1Jx37AaRye\n"
@@ -19,22 +18,6 @@ CSR = (
 )
 """A signing request of a key that nobody kept."""
 PASSWORD = {"user": {"id": "{user_id}", "password": "secret-of-the-fuzz"}}
-SERVER = {
-    "name": "fuzz",
-    "flavorRef": "{flavor_id}",
-    "imageRef": "{image_id}",
-    "networks": [{"uuid": "{network_id}", "fixed_ip": "10.77.0.50"}],
-    "metadata": {"a": "b"},
-    "security_groups": [{"name": "default"}],
-    "user_data": "IyEvYmluL3NoCg==",
-    "availability_zone": "nova",
-    "key_name": "{keypair_name}",
-    "min_count": 1,
-    "max_count": 1,
-    "accessIPv4": "192.0.2.1",
-    "accessIPv6": "2001:db8::1",
-    "OS-DCF:diskConfig": "AUTO",
-}
 
 BANDWIDTH_LIMIT = {"bandwidth_limit_rule": {"max_kbps": 2000, "max_burst_kbps": 0, "direction": "ingress"}}
 FORWARDING = {
@@ -46,175 +29,6 @@ FORWARDING = {
     "description": "d",
 }
 
-THINGS: tuple[tuple[str, str, str, str, Any], ...] = (
-    ("region_id", "admin", f"{V3}/regions", "region", {"description": "fuzz", "parent_region_id": None}),
-    ("service_id", "admin", f"{V3}/services", "service", {"type": "fuzz", "name": "fuzz", "enabled": True}),
-    (
-        "endpoint_id",
-        "admin",
-        f"{V3}/endpoints",
-        "endpoint",
-        {"service_id": "{service_id}", "interface": "public", "url": "http://fuzz/%(project_id)s", "region_id": "{region_id}"},
-    ),
-    ("domain_id", "admin", f"{V3}/domains", "domain", {"name": "fuzz-{n}", "enabled": True, "options": {}}),
-    (
-        "project_id",
-        "admin",
-        f"{V3}/projects",
-        "project",
-        {"name": "fuzz-{n}", "domain_id": "default", "parent_id": "default", "tags": ["a"], "options": {}},
-    ),
-    (
-        "user_id",
-        "admin",
-        f"{V3}/users",
-        "user",
-        {"name": "fuzz-{n}", "password": "secret-of-the-fuzz", "default_project_id": "{project_id}", "options": {}},
-    ),
-    ("group_id", "admin", f"{V3}/groups", "group", {"name": "fuzz-{n}", "domain_id": "default"}),
-    ("role_id", "admin", f"{V3}/roles", "role", {"name": "fuzz-{n}", "options": {}}),
-    ("implied_role_id", "admin", f"{V3}/roles", "role", {"name": "implied-{n}"}),
-    (
-        "credential_id",
-        "admin",
-        f"{V3}/credentials",
-        "credential",
-        {"type": "cert", "blob": "fuzz", "user_id": "{user_id}", "project_id": "{project_id}"},
-    ),
-    (
-        "endpoint_group_id",
-        "admin",
-        f"{V3}/OS-EP-FILTER/endpoint_groups",
-        "endpoint_group",
-        {"name": "fuzz", "description": "d", "filters": {"service_id": "{service_id}", "interface": "public", "enabled": True}},
-    ),
-    ("policy_id", "admin", f"{V3}/policies", "policy", {"type": "application/json", "blob": "fuzz"}),
-    (
-        "trust_id",
-        "member",
-        f"{V3}/OS-TRUST/trusts",
-        "trust",
-        {
-            "trustor_user_id": "b" * 32,
-            "trustee_user_id": "c" * 32,
-            "project_id": "1" * 32,
-            "impersonation": True,
-            "roles": [{"name": "member"}],
-            "expires_at": "2099-01-01T00:00:00Z",
-            "remaining_uses": 3,
-        },
-    ),
-    (
-        "application_credential_id",
-        "member",
-        f"{V3}/users/{'b' * 32}/application_credentials",
-        "application_credential",
-        {"name": "fuzz-{n}", "secret": "s", "roles": [{"name": "member"}], "expires_at": "2099-01-01T00:00:00Z"},
-    ),
-    ("image_id", "member", f"{V2}/images", "", {"name": "fuzz", "disk_format": "raw", "container_format": "bare", "tags": ["a"]}),
-    ("network_id", "member", f"{NET}/networks", "network", {"name": "fuzz", "admin_state_up": True, "mtu": 1400}),
-    (
-        "subnet_id",
-        "member",
-        f"{NET}/subnets",
-        "subnet",
-        {
-            "network_id": "{network_id}",
-            "ip_version": 4,
-            "cidr": "10.77.{n}.0/24",
-            "gateway_ip": "10.77.{n}.1",
-            "allocation_pools": [{"start": "10.77.{n}.10", "end": "10.77.{n}.200"}],
-            "dns_nameservers": ["192.0.2.53"],
-            "host_routes": [{"destination": "198.51.100.0/24", "nexthop": "10.77.{n}.9"}],
-            "enable_dhcp": True,
-        },
-    ),
-    (
-        "subnetpool_id",
-        "member",
-        f"{NET}/subnetpools",
-        "subnetpool",
-        {"name": "fuzz", "prefixes": ["10.{n}0.0.0/16"], "default_prefixlen": 24, "min_prefixlen": 20, "max_prefixlen": 28},
-    ),
-    (
-        "security_group_id",
-        "member",
-        f"{NET}/security-groups",
-        "security_group",
-        {"name": "fuzz-{n}", "description": "d", "stateful": True},
-    ),
-    (
-        "security_group_rule_id",
-        "member",
-        f"{NET}/security-group-rules",
-        "security_group_rule",
-        {
-            "security_group_id": "{security_group_id}",
-            "direction": "ingress",
-            "ethertype": "IPv4",
-            "protocol": "tcp",
-            "port_range_min": 20,
-            "port_range_max": 21,
-            "remote_ip_prefix": "192.0.{n}.0/24",
-        },
-    ),
-    (
-        "port_id",
-        "member",
-        f"{NET}/ports",
-        "port",
-        {
-            "network_id": "{network_id}",
-            "fixed_ips": [{"subnet_id": "{subnet_id}"}],
-            "security_groups": ["{security_group_id}"],
-            "allowed_address_pairs": [{"ip_address": "10.77.0.99", "mac_address": "02:00:00:00:00:01"}],
-            "extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": "1400"}],
-            "device_id": "",
-            "device_owner": "",
-            "port_security_enabled": True,
-        },
-    ),
-    (
-        "router_id",
-        "member",
-        f"{NET}/routers",
-        "router",
-        {"name": "fuzz", "external_gateway_info": {"network_id": "{external_id}", "enable_snat": True}},
-    ),
-    (
-        "floatingip_id",
-        "member",
-        f"{NET}/floatingips",
-        "floatingip",
-        {"floating_network_id": "{external_id}", "description": "fuzz"},
-    ),
-    (
-        "address_scope_id",
-        "member",
-        f"{NET}/address-scopes",
-        "address_scope",
-        {"name": "fuzz", "ip_version": 4, "shared": False},
-    ),
-    (
-        "address_group_id",
-        "member",
-        f"{NET}/address-groups",
-        "address_group",
-        {"name": "fuzz", "description": "d", "addresses": ["192.0.2.0/24", "2001:db8::1"]},
-    ),
-    (
-        "rbac_policy_id",
-        "member",
-        f"{NET}/rbac-policies",
-        "rbac_policy",
-        {"object_type": "network", "object_id": "{network_id}", "action": "access_as_shared", "target_tenant": "fuzz-{n}"},
-    ),
-    ("policy_id", "admin", f"{NET}/qos/policies", "policy", {"name": "fuzz", "description": "d", "is_default": False}),
-    ("flavor_id", "admin", f"{V21}/flavors", "flavor", {"name": "fuzz-{n}", "ram": 64, "vcpus": 1, "disk": 0, "swap": 0}),
-    ("keypair_name", "member", f"{V21}/os-keypairs", "keypair", {"name": "fuzz-{n}", "public_key": SSH_KEY}),
-    ("server_id", "member", f"{V21}/servers", "server", {**SERVER, "networks": [{"uuid": "{network_id}"}]}),
-)
-"""Path parameter, who makes it, where, under which key (none: the body itself), and the body."""
 
 REGISTERED = {"service_id": "{service_id}", "region_id": "{region_id}", "resource_name": "fuzz", "default_limit": 3}
 LIMIT = {
@@ -243,6 +57,7 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
         {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"project": {"id": "{project_id}"}}}},
         {"auth": {"identity": {"methods": ["password"], "password": PASSWORD}, "scope": {"system": {"all": True}}}},
         {"auth": {"identity": {"methods": ["token"], "token": {"id": "x"}}, "scope": {"domain": {"name": "Default"}}}},
+        {"auth": {"identity": {"methods": ["oauth1"], "oauth1": {}}}},
         {"auth": {"identity": {"methods": ["totp"], "totp": {"user": {"id": "{user_id}", "passcode": "123456"}}}}},
         {
             "auth": {
@@ -267,6 +82,10 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
         {"application_credential": {"name": "g", "access_rules": RULES}},
     ),
     ("POST", f"{V3}/users/{{user_id}}/credentials/OS-EC2"): ({"tenant_id": "{project_id}"},),
+    ("PUT", f"{V3}/OS-OAUTH1/authorize/{{request_token_id}}"): (
+        {"roles": [{"name": "member"}]},
+        {"roles": [{"id": "{role_id}"}]},
+    ),
     ("POST", f"{V3}/registered_limits"): ({"registered_limits": [REGISTERED]},),
     ("PATCH", f"{V3}/registered_limits/{{registered_limit_id}}"): ({"registered_limit": REGISTERED},),
     ("POST", f"{V3}/limits"): ({"limits": [LIMIT]},),

@@ -143,13 +143,9 @@ def test_redirects_and_foreign_addresses_are_told_as_soon_as_they_are_found_also
             wait_for(lambda name=name: "no address of this project's" in output(agent, name), "nobody is asked")
         os.kill(int(json.loads((cloud.state / "run" / "api.pid").read_text())[0]), signal.SIGKILL)
         wait_for(lambda: reached(agent), "the API to be back")
-        cloud.say(
-            "exec",
-            "late",
-            "sh",
-            "-c",
-            "printf '#!/bin/sh\\nprintf \"HTTP/1.0 204 Here\\\\r\\\\n\\\\r\\\\n\"' > /www/cgi-bin/away",
-        )
+        here = """printf '#!/bin/sh\nprintf "HTTP/1.0 204 Here\\r\\n\\r\\n"' > /www/cgi-bin/away"""
+        # Until its host is back too, an exec fails, and says so by its status.
+        wait_for(lambda: cloud.docker("exec", "late", "sh", "-c", here).code == 0, "an exec after the restart")
         wait_for(lambda: output(agent, "away").startswith("passing: "), "the answer that does not redirect")
         wait_for(lambda: "404 Not Found" in output(agent, "seldom"), "the first answer after the restart")
         assert output(agent, "foreign").startswith("critical: "), "still nobody is asked there"

@@ -99,6 +99,14 @@ def test_exec_by_docker_py(cloud: Cloud, server: str) -> None:
         engine.exec_start(made)
     assert refused.value.status_code == 409
 
+    made = engine.exec_create(server, "true")["Id"]
+    stranger = cloud.processes.login("admin", "admin")
+    for method, what, body in (("GET", "json", None), ("POST", "start", {}), ("POST", "resize?h=1&w=1", None)):
+        hidden = stranger(method, f"/docker/exec/{made}/{what}", body)
+        assert (hidden.status, hidden.json["message"]) == (404, f"No such exec instance: {made}"), what
+    engine.exec_start(made)
+    assert engine.exec_inspect(made)["ExitCode"] == 0
+
     made = engine.exec_create(server, "nope")["Id"]
     text = b'OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in $PATH'
     assert engine.exec_start(made).startswith(text)

@@ -144,7 +144,8 @@ def test_what_it_builds_itself(cloud: Site, tmp_path: Path) -> None:
     compose("up", "-d", "--build")
     wait_for(lambda: compose("logs", "app").out.splitlines()[-1] == "app_1  | two", "the words of the new image")
     compose("down", "--rmi", "all")
-    assert "built" not in cloud.say("images")
+    assert "built:1" not in cloud.say("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    assert cloud.say("ps", "-aq") == ""
 
 
 PLACED = """

@@ -397,6 +397,8 @@ class Agent:
             return msgspec.msgpack.encode(await self._survey())
         if kind == "check":
             return msgspec.msgpack.encode(await self._network.probe(ident, msgspec.convert(params, Probe)))
+        if kind == "meters":
+            return msgspec.msgpack.encode(await self._network.meters(ident))
         if kind == "volumes_usage":
             return msgspec.json.encode(await self._usages(params.get("ids") or ()))
         if self._streams is None:

@@ -62,6 +62,9 @@ class NetworkDriver(Protocol):
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         """Ask a service in the network (nacre.protocol.probes). Raises LookupError for a network that is not here."""
 
+    async def meters(self, router_id: str) -> dict[str, tuple[int, int]]:
+        """What each of the router's meters has counted: packets and bytes. Raises LookupError for a router that is not here."""
+
     async def survey(self) -> list[Holding]:
         """Everything of this cloud's that is on the host, found by looking at the kernel, not at memory."""
 

@@ -103,6 +103,8 @@ class SecurityGroup(Struct, frozen=True, omit_defaults=True):
     id: str
     rules: tuple[SecurityGroupRule, ...] = ()
     members: tuple[str, ...] = ()
+    stateful: bool = True
+    """Otherwise no connection is tracked: answers need rules of their own."""
 
 
 class RouterInterface(Struct, frozen=True):
@@ -146,6 +148,21 @@ class PortForward(Struct, frozen=True, omit_defaults=True):
     `0.0.0.0` and `::`. By IPv6 TCP alone is published."""
 
 
+class MeterRule(Struct, frozen=True, omit_defaults=True):
+    """What crosses the gateway and is counted, or (excluded) is not. `remote` is the side beyond the gateway; prefixes, empty for any."""
+
+    direction: Literal["ingress", "egress"]
+    remote: str = ""
+    source: str = ""
+    destination: str = ""
+    excluded: bool = False
+
+
+class Meter(Struct, frozen=True):
+    id: str
+    rules: tuple[MeterRule, ...] = ()
+
+
 class Router(Struct, frozen=True, omit_defaults=True):
     """One namespace on the host that bears it: forwarding, SNAT behind the gateway's address, floating IPs by DNAT and SNAT."""
 
@@ -155,4 +172,5 @@ class Router(Struct, frozen=True, omit_defaults=True):
     routes: tuple[HostRoute, ...] = ()
     floating_ips: tuple[FloatingIp, ...] = ()
     forwards: tuple[PortForward, ...] = ()
+    meters: tuple[Meter, ...] = ()
     admin_state_up: bool = True

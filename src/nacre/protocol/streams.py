@@ -27,7 +27,18 @@ class Channel(IntEnum):
 
 
 Whole = Literal[
-    "console", "survey", "resize", "top", "changes", "size", "exec_state", "archive_stat", "signal", "volumes_usage", "check"
+    "console",
+    "survey",
+    "resize",
+    "top",
+    "changes",
+    "size",
+    "exec_state",
+    "archive_stat",
+    "signal",
+    "volumes_usage",
+    "check",
+    "meters",
 ]
 Open = Literal["exec", "attach", "logs", "stats", "archive_get", "archive_put", "export", "commit"]
 WHOLE: frozenset[str] = frozenset(get_args(Whole))
@@ -51,6 +62,7 @@ archive_get   path, name (as the client called the guest) -> STDOUT: a tar
 archive_put   path, name, no_overwrite_dir_non_dir, copy_uidgid; STDIN: a tar -> Exit(0)
 volumes_usage ids -> JSON {volume id: bytes}, without those that are not here or whose driver does not say
 check         of a network: a `probes.Probe` -> msgpack `probes.Probed`
+meters        of a router -> msgpack {label id: [packets, bytes]}
 export        -> STDOUT: a tar of the whole root file system
 commit        pause -> STDOUT: a tar of what the guest changed (an OCI layer with whiteouts, uncompressed), Exit(0)
 """

@@ -127,6 +127,7 @@ class Workspace:
             "http_image": f"{self.web}/{image_file.name}",
             "flavor": flavor,
             "flavor_alt": flavor_alt,
+            "hosts": str(len(client.get("compute", "/os-hypervisors")["hypervisors"])),
             "public_network": public[0]["id"],
             "public_network_name": public[0]["name"],
             "network_extensions": ",".join(sorted(extension["alias"] for extension in extensions)),

@@ -135,6 +135,7 @@ _ROWS: dict[str, Rule] = {
     "images": READER,
     "images:change": MEMBER,
     "os-admin-actions:reset_state": ADMIN,
+    "os-admin-actions:reset_network": ADMIN,
     "os-admin-actions:inject_network_info": ADMIN,
     "os-deferred-delete:restore": MEMBER,
     "os-aggregates:index": ADMIN,

@@ -30,6 +30,7 @@ def rescue(conn: sa.Connection, ctx: Context, ident: str, image_id: str | None, 
     """Without an image the server's own is taken. The flavor's demands hold for the rescue image as well. Raises Conflict, Invalid."""
     row = ready(conn, ctx, ident, "rescue", FROM_STATES)
     refuse_container(conn, row, "rescued")
+    let_go(conn, row, own=False)
     image = row["image"] if image_id is None else image_for(conn, ctx, image_id, row["flavor"])
     changes = {"rescue": {"image": image, "password_hash": password_hash}, "power": "running", "boots": row["boots"] + 1}
     intend(conn, ctx, row, "rescue", {**changes, "reboot": "hard"})

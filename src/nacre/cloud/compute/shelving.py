@@ -26,7 +26,7 @@ from nacre.cloud.compute.states import state_of
 from nacre.cloud.compute.tables import servers, shelved_images
 from nacre.cloud.context import Context, internal
 from nacre.cloud.core import Cloud
-from nacre.cloud.errors import CloudError, Conflict
+from nacre.cloud.errors import CloudError, Conflict, Unavailable
 from nacre.cloud.hosts import operations as hosts
 from nacre.cloud.hosts.desired import mark
 from nacre.cloud.image import layered
@@ -174,7 +174,9 @@ async def _advance(cloud: Cloud, server_id: str) -> None:
         await cloud.store.write(_offload, server_id)
     except (CloudError, OSError) as error:
         log.warning("server %s is not shelved yet: %s", server_id, error)
-        await cloud.store.write(_postpone, server_id)
+        # A host that does not answer is waited for until the deadline; what else keeps it from becoming an image is said at once.
+        cause = "" if isinstance(error, Unavailable) else f"The server cannot become an image yet: {error}"
+        await cloud.store.write(_postpone, server_id, cause)
 
 
 def _to_do(conn: sa.Connection, server_id: str) -> tuple[Row, str | None] | None:
@@ -207,8 +209,12 @@ def _offload(conn: sa.Connection, server_id: str) -> None:
     timeline.event(conn, dict(row), "compute_shelve_offload_instance", started, now())
 
 
-def _postpone(conn: sa.Connection, server_id: str) -> None:
+def _postpone(conn: sa.Connection, server_id: str, cause: str) -> None:
     conn.execute(shelved_images.update().where(shelved_images.c.server_id == server_id).values(retry_at=now() + RETRY_S))
+    if cause:
+        being_shelved = (servers.c.id == server_id, servers.c.power == "shelved", servers.c.host_id.is_not(None))
+        fault = {"fault": cause, "fault_code": 500, "fault_at": now()}
+        conn.execute(servers.update().where(*being_shelved).values(**fault, updated_at=now()))
 
 
 def _discard(conn: sa.Connection, server_id: str, image_id: str) -> list[str]:

@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from nacre.cloud.compute import quotas, timeline
 from nacre.cloud.compute.actions import ready
@@ -18,6 +19,7 @@ from nacre.cloud.core import Cloud
 from nacre.cloud.errors import CloudError, Conflict, Forbidden, NotFound
 from nacre.cloud.image import commits, export, layered, manifests
 from nacre.cloud.image import operations as images
+from nacre.cloud.image.data import drop_all
 from nacre.cloud.image.intake import Intake
 from nacre.cloud.image.layered import Content, Layer
 from nacre.cloud.image.tables import image_properties
@@ -37,10 +39,22 @@ _slots = asyncio.Semaphore(AT_ONCE)
 _tasks: set[asyncio.Task[None]] = set()
 
 
-async def create(cloud: Cloud, ctx: Context, ident: str, name: str, metadata: dict[str, str], kind: str = "snapshot") -> Row:
-    """The image's row, still without bytes. Raises NotFound, Conflict (state, or one is being made already), Forbidden (quota)."""
+class Rotation(Struct, frozen=True):
+    """How many backups of a type a server keeps."""
+
+    backup_type: str
+    kept: int
+
+
+async def create(
+    cloud: Cloud, ctx: Context, ident: str, name: str, metadata: dict[str, str], rotation: Rotation | None = None
+) -> Row:
+    """The image's row, still without bytes; with a rotation a backup, whose predecessors go once it is whole.
+
+    Raises NotFound, Conflict (state, or one is being made already), Forbidden (quota)."""
+    kind = "snapshot" if rotation is None else "backup"
     row, image = await cloud.store.write(begin, ctx, ident, name, metadata, kind)
-    task = asyncio.create_task(_make(cloud, ctx, row, image["id"]))
+    task = asyncio.create_task(_make(cloud, ctx, row, image["id"], rotation))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return image
@@ -76,12 +90,23 @@ def _under_way(conn: sa.Connection, server_id: str) -> bool:
     return conn.execute(sa.select(table.c.id).where(table.c.id.in_(of_server), table.c.status.in_(UNDER_WAY))).first() is not None
 
 
-async def _make(cloud: Cloud, ctx: Context, server: Row, image_id: str) -> None:
+async def _make(cloud: Cloud, ctx: Context, server: Row, image_id: str, rotation: Rotation | None) -> None:
     try:
         await bring(cloud, server, image_id)
+        if rotation is not None:
+            await _rotate(cloud, ctx, server["id"], rotation)
     except (CloudError, OSError) as error:
         log.warning("image %s of server %s was not made: %s [%s]", image_id, server["id"], error, ctx.request_id)
         await cloud.store.write(_drop, image_id)
+
+
+async def _rotate(cloud: Cloud, ctx: Context, server_id: str, rotation: Rotation) -> None:
+    """The newest backups stay. One that is protected, or somebody else's by now, stays too."""
+    for old in cloud.store.read_now(outdated, ctx, server_id, rotation.backup_type, rotation.kept):
+        try:
+            drop_all(cloud, await cloud.store.write(images.delete, ctx, old))
+        except CloudError as error:
+            log.warning("backup %s of server %s stays: %s", old, server_id, error)
 
 
 async def bring(cloud: Cloud, server: Row, image_id: str) -> None:

@@ -12,6 +12,8 @@ from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, NotFound
 from nacre.cloud.hosts.tables import hosts
+from nacre.cloud.network.tables import routers
+from nacre.cloud.volumes.tables import volumes
 from nacre.store import Prepared
 from nacre.store.schema import now
 
@@ -81,12 +83,15 @@ def set_forced_down(conn: sa.Connection, ctx: Context, ident: str, forced: bool)
 
 
 def delete(conn: sa.Connection, ctx: Context, ident: str, alive: Alive) -> None:
-    """Forget a host. One whose node comes back joins anew. Raises Conflict while it is up or has servers."""
+    """Forget a host. One whose node comes back joins anew. Raises Conflict while it is up, or something still has its place there."""
     row = get(conn, ctx, ident)
     if row["guests"]:
         raise Conflict(f"Unable to delete compute service of {row['hostname']}: it is hosting instances. Migrate them first.")
     if is_up({**row, "forced_down": False}, alive):
         raise Conflict(f"Unable to delete compute service of {row['hostname']}: its node is up. Stop it first.")
+    for column, what in ((volumes.c.host_id, "volumes"), (routers.c.host_id, "routers")):
+        if conn.execute(sa.select(column).where(column == row["id"]).limit(1)).first() is not None:
+            raise Conflict(f"Unable to delete compute service of {row['hostname']}: {what} have their place there.")
     conn.execute(hosts.delete().where(hosts.c.id == row["id"]))
 
 

@@ -33,17 +33,35 @@ def require_running(row: Row, ref: str, what: str) -> None:
         raise Conflict(f"container {ref} is not running")
 
 
-def create(conn: sa.Connection, ctx: Context, ref: str, config: Row) -> str:
-    """The new exec's id. `config`: argv, env, cwd, user, tty, stdin, stdout, stderr, privileged, detach_keys, h, w."""
+def prepare(conn: sa.Connection, ctx: Context, ref: str, config: Row) -> Row:
+    """A new exec, as `get` would show it, with its project; it has no row yet (see `fresh`).
+
+    `config`: argv, env, cwd, user, tty, stdin, stdout, stderr, privileged, detach_keys, h, w.
+    """
     row = find(conn, ctx, ref)
     if not config["argv"]:
         raise Invalid("No exec command specified")
     require_running(row, ref, "exec")
-    over = sa.and_(execs.c.server_id == row["id"], execs.c.exit_code.is_not(None), execs.c.created_at < now() - KEPT_S)
+    return {
+        "id": new_hex_id() + new_hex_id(),
+        "server_id": row["id"],
+        "config": config,
+        "running": False,
+        "exit_code": None,
+        "pid": 0,
+        "created_at": now(),
+        "host_id": row["host_id"],
+        "name": row["name"],
+        "project_id": ctx.project_id,
+    }
+
+
+def add(conn: sa.Connection, row: Row) -> None:
+    """Write down what `prepare` made, and forget the container's old ones. Its container may be gone by now: then nothing is written."""
+    over = sa.and_(execs.c.server_id == row["server_id"], execs.c.exit_code.is_not(None), execs.c.created_at < now() - KEPT_S)
     conn.execute(execs.delete().where(over))
-    ident = new_hex_id() + new_hex_id()
-    _INSERT.run(conn, id=ident, server_id=row["id"], config=config, running=False, exit_code=None, pid=0, created_at=now())
-    return ident
+    if conn.execute(sa.select(servers.c.id).where(servers.c.id == row["server_id"])).first() is not None:
+        _INSERT.run(conn, **{column.name: row[column.name] for column in execs.c})
 
 
 def get(conn: sa.Connection, ctx: Context, ident: str) -> Row:

@@ -28,7 +28,7 @@ from nacre.cloud.errors import CloudError, Conflict, Forbidden, Invalid, NotFoun
 from nacre.cloud.hosts.desired import mark
 from nacre.cloud.network import forwards, ipam, marks, walls
 from nacre.cloud.network import servers as network_servers
-from nacre.cloud.network.common import grouped, rows_of
+from nacre.cloud.network.common import chosen, grouped, rows_among, rows_of
 from nacre.cloud.network.ports import release_published
 from nacre.cloud.network.servers import NetworkRequest
 from nacre.cloud.network.tables import fixed_ips, subnets
@@ -225,18 +225,23 @@ def link_hosts(conn: sa.Connection, ctx: Context, host_config: Mapping[str, Any]
     return tuple(lines)
 
 
+_OF_DEVICES = chosen(
+    sa.select(ports_table).order_by(ports_table.c.position, ports_table.c.created_at, ports_table.c.id), ports_table.c.device_id
+)
+_HELD_BY = chosen(
+    sa.select(fixed_ips.c.port_id, fixed_ips.c.address, subnets.c.cidr, subnets.c.ip_version, subnets.c.gateway_ip)
+    .join(subnets, subnets.c.id == fixed_ips.c.subnet_id)
+    .order_by(fixed_ips.c.position),
+    fixed_ips.c.port_id,
+)
+
+
 def endpoints(conn: sa.Connection, ctx: Context, server_ids: Iterable[str]) -> dict[str, list[Endpoint]]:
     """The networks of each server, in the order of its interfaces: five statements for any number of servers."""
     ids = list(server_ids)
-    order = sa.select(ports_table).order_by(ports_table.c.position, ports_table.c.created_at, ports_table.c.id)
-    rows = rows_of(conn, order, ports_table.c.device_id, ids)
-    held = (
-        sa.select(fixed_ips.c.port_id, fixed_ips.c.address, subnets.c.cidr, subnets.c.ip_version, subnets.c.gateway_ip)
-        .join(subnets, subnets.c.id == fixed_ips.c.subnet_id)
-        .order_by(fixed_ips.c.position)
-    )
+    rows = rows_among(conn, _OF_DEVICES, ids)
     port_ids = [row["id"] for row in rows]
-    addresses = grouped(rows_of(conn, held, fixed_ips.c.port_id, port_ids), "port_id")
+    addresses = grouped(rows_among(conn, _HELD_BY, port_ids), "port_id")
     published = forwards.of_ports(conn, port_ids)
     views = networks.of_ids(conn, ctx.project_id or "", {row["network_id"] for row in rows})
     found: dict[str, list[Endpoint]] = {ident: [] for ident in ids}

@@ -22,7 +22,7 @@ from nacre.cloud.containers.tables import networks as docker_networks
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid, NotFound
 from nacre.cloud.network import interfaces, networks, routers, subnets
-from nacre.cloud.network.common import grouped, rows_of
+from nacre.cloud.network.common import chosen, grouped, rows_among, rows_of
 from nacre.cloud.network.tables import fixed_ips
 from nacre.cloud.network.tables import networks as networks_table
 from nacre.cloud.network.tables import ports as ports_table
@@ -118,18 +118,24 @@ def views(conn: sa.Connection, ctx: Context) -> list[View]:
     return [*made, _name_only(project, "host", "host"), _name_only(project, "none", "null")]
 
 
+_BY_ID = chosen(sa.select(networks_table), networks_table.c.id)
+_SUBNETS_OF = chosen(
+    sa.select(subnets_table).order_by(subnets_table.c.ip_version, subnets_table.c.created_at, subnets_table.c.id),
+    subnets_table.c.network_id,
+)
+_OF_NETWORKS = chosen(sa.select(docker_networks), docker_networks.c.network_id)
+
+
 def of_ids(conn: sa.Connection, project_id: str, network_ids: Iterable[str]) -> dict[str, View]:
     """The views of these networks, by Networking's id."""
-    found = rows_of(conn, sa.select(networks_table), networks_table.c.id, network_ids)
+    found = rows_among(conn, _BY_ID, network_ids)
     return {row["id"]: _view(row, known, held) for row, known, held in _with_details(conn, project_id, found)}
 
 
 def _with_details(conn: sa.Connection, project_id: str, found: list[Row]) -> list[tuple[Row, Row | None, list[Row]]]:
     ids = [row["id"] for row in found]
-    order = sa.select(subnets_table).order_by(subnets_table.c.ip_version, subnets_table.c.created_at, subnets_table.c.id)
-    by_network = grouped(rows_of(conn, order, subnets_table.c.network_id, ids), "network_id")
-    own = sa.select(docker_networks).where(docker_networks.c.project_id == project_id)
-    known = {row["network_id"]: row for row in rows_of(conn, own, docker_networks.c.network_id, ids)}
+    by_network = grouped(rows_among(conn, _SUBNETS_OF, ids), "network_id")
+    known = {row["network_id"]: row for row in rows_among(conn, _OF_NETWORKS, ids) if row["project_id"] == project_id}
     return [(row, known.get(row["id"]), by_network.get(row["id"], [])) for row in found]
 
 

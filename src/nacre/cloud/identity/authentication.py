@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden, Invalid, NotFound, Unauthorized
-from nacre.cloud.identity import compliance, totp
+from nacre.cloud.identity import compliance, oauth, totp
 from nacre.cloud.identity.delegations import acting_user
 from nacre.cloud.identity.scopes import SYSTEM_SCOPE, UNSCOPED, Delegation, NotAuthenticated, Scope
 from nacre.cloud.identity.service import Identity
@@ -71,7 +71,14 @@ class Passcode:
     passcode: str
 
 
-Proof = Password | TokenProof | Secret | Passcode
+@dataclass(frozen=True)
+class SignedLogin:
+    """A login that a consumer signed with an access token of the user's (OAuth 1.0a)."""
+
+    request: oauth.Signed
+
+
+Proof = Password | TokenProof | Secret | Passcode | SignedLogin
 
 
 class Proven(NamedTuple):
@@ -86,6 +93,7 @@ METHOD_OF: dict[type[Proof], str] = {
     TokenProof: "token",
     Secret: "application_credential",
     Passcode: "totp",
+    SignedLogin: "oauth1",
 }
 
 
@@ -128,6 +136,11 @@ async def _prove(store: Store, identity: Identity, proof: Proof) -> Proven:
         return Proven(await check_login(store, identity, proof))
     if isinstance(proof, Passcode):
         return Proven(await check_passcode(store, identity, proof))
+    if isinstance(proof, SignedLogin):
+        access = store.read_now(oauth.bearer, proof.request)
+        if not identity.nonces.first_use(proof.request):
+            raise NotAuthenticated("a signed request of another time, or that came before")
+        return Proven(access["user_id"], Scope("project", access["project_id"], Delegation("access_token", access["id"])))
     row = store.read_now(_find_credential, proof)
     if not await identity.passwords.verify(proof.secret, row["secret_hash"] if row else None) or row is None:
         raise NotAuthenticated("wrong application credential or secret")
@@ -201,9 +214,12 @@ def _find_credential(conn: sa.Connection, proof: Secret) -> Row | None:
     return None if row is None else dict(row)
 
 
+_options = sa.select(users.c.options).where(users.c.id == sa.bindparam("ident"))
+
+
 def _check_factors(conn: sa.Connection, user_id: str, methods: set[str]) -> None:
     """A user's options may ask for several methods at once. Raises NotAuthenticated when none of its rules is met."""
-    options = conn.execute(sa.select(users.c.options).where(users.c.id == user_id)).scalar() or {}
+    options = conn.execute(_options, {"ident": user_id}).scalar() or {}
     rules = options.get("multi_factor_auth_rules")
     if options.get("multi_factor_auth_enabled", True) and rules and not any(methods >= set(rule) for rule in rules):
         raise NotAuthenticated("the user's rules ask for more methods than these")

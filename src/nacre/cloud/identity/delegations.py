@@ -1,4 +1,4 @@
-"""What trusts and application credentials share: a project, some of a user's roles, an end."""
+"""What trusts, application credentials and OAuth's access tokens share: a project, some of a user's roles, an end."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -13,6 +13,8 @@ from nacre.cloud.identity.assignments import effective_roles
 from nacre.cloud.identity.tables import (
     application_credential_roles,
     application_credentials,
+    oauth_access_token_roles,
+    oauth_access_tokens,
     projects,
     roles,
     trust_roles,
@@ -21,10 +23,11 @@ from nacre.cloud.identity.tables import (
 )
 from nacre.store.schema import now
 
-Kind = Literal["trust", "application_credential"]
+Kind = Literal["trust", "application_credential", "access_token"]
 _TABLES: dict[Kind, tuple[sa.Table, sa.Table, str]] = {
     "trust": (trusts, trust_roles, "trust_id"),
     "application_credential": (application_credentials, application_credential_roles, "application_credential_id"),
+    "access_token": (oauth_access_tokens, oauth_access_token_roles, "access_token_id"),
 }
 
 

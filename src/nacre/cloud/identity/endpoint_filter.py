@@ -21,6 +21,7 @@ from nacre.cloud.identity.tables import (
     services,
 )
 from nacre.store.listing import Listing, columns_of
+from nacre.store.prepared import Prepared
 from nacre.store.schema import new_hex_id
 
 FILTERS = ("service_id", "region_id", "interface", "enabled")
@@ -73,8 +74,22 @@ def endpoints_of_group(conn: sa.Connection, ctx: Context, ident: str) -> list[Ro
     return _endpoints_of(conn, groups.get(conn, ctx, ident)["filters"])
 
 
+_filtered = Prepared(
+    sa.select(projects.c.id).where(
+        projects.c.id == sa.bindparam("project_id"),
+        sa.or_(
+            sa.exists().where(endpoint_projects.c.project_id == projects.c.id),
+            sa.exists().where(endpoint_group_projects.c.project_id == projects.c.id),
+        ),
+    )
+)
+"""Asked at the first sight of every token, and seldom true."""
+
+
 def allowed(conn: sa.Connection, project_id: str) -> set[str] | None:
     """The ids of the endpoints that a project sees; None when nothing says so, and it sees all."""
+    if _filtered.first(conn, project_id=project_id) is None:
+        return None
     direct = sa.select(endpoint_projects.c.endpoint_id).where(endpoint_projects.c.project_id == project_id)
     found = set(conn.execute(direct).scalars())
     link = endpoint_group_projects
@@ -82,7 +97,7 @@ def allowed(conn: sa.Connection, project_id: str) -> set[str] | None:
     filters = list(conn.execute(select.where(link.c.project_id == project_id)).scalars())
     for each in filters:
         found |= {row["id"] for row in _endpoints_of(conn, each)}
-    return found if found or filters else None
+    return found
 
 
 def endpoints_of_project(conn: sa.Connection, ctx: Context, project_id: str) -> list[Row]:

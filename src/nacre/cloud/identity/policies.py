@@ -90,6 +90,14 @@ POLICIES: dict[str, Rule] = {
         f"identity:{name}": DOMAIN_MANAGER
         for name in ("update_project_tags", "delete_project_tags", "create_project_tag", "delete_project_tag")
     },
+    **_crud("consumer", "consumers"),
+    # The roles that a user authorizes are its own, which the operation asks.
+    "identity:authorize_request_token": AUTHENTICATED,
+    **{
+        f"identity:{name}": SELF_OR_SYSTEM_READER
+        for name in ("list_access_tokens", "get_access_token", "list_access_token_roles", "get_access_token_role")
+    },
+    "identity:delete_access_token": SELF,
     **_crud("endpoint_group", "endpoint_groups"),
     **{
         f"identity:{name}": SYSTEM_READER

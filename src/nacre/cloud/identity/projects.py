@@ -1,6 +1,6 @@
 """Projects and their tags: https://docs.openstack.org/api-ref/identity/v3/#projects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
@@ -26,12 +26,18 @@ _tags = (
 )
 
 
-def _tagged(criterion: Criterion) -> sa.ColumnElement[bool]:
-    """`tags=a,b` are the projects that bear both."""
+def _bearing(criterion: Criterion) -> list[sa.ColumnElement[bool]]:
     wanted = [tag for tag in str(criterion.value).split(",") if tag]
-    return sa.and_(
-        sa.true(), *(sa.exists().where(project_tags.c.project_id == projects.c.id, project_tags.c.tag == tag) for tag in wanted)
-    )
+    return [sa.exists().where(project_tags.c.project_id == projects.c.id, project_tags.c.tag == tag) for tag in wanted]
+
+
+TAG_FILTERS: dict[str, Callable[[Criterion], sa.ColumnElement[bool]]] = {
+    "tags": lambda criterion: sa.and_(sa.true(), *_bearing(criterion)),
+    "tags-any": lambda criterion: sa.or_(sa.false(), *_bearing(criterion)),
+    "not-tags": lambda criterion: sa.not_(sa.and_(sa.true(), *_bearing(criterion))),
+    "not-tags-any": lambda criterion: sa.not_(sa.or_(sa.false(), *_bearing(criterion))),
+}
+"""`tags=a,b` are the projects that bear both, `tags-any=a,b` those that bear one of them; and the others."""
 
 
 def _before_create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
@@ -88,7 +94,7 @@ def _before_delete(conn: sa.Connection, ctx: Context, row: Row) -> None:
 collection = Collection(
     kind="project",
     table=projects,
-    listing=Listing(sa.select(projects, _tags), columns_of(projects), key=projects.c.id, custom={"tags": _tagged}),
+    listing=Listing(sa.select(projects, _tags), columns_of(projects), key=projects.c.id, custom=TAG_FILTERS),
     make_id=new_hex_id,
     before_create=_before_create,
     before_update=_before_update,

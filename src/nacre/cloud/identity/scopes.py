@@ -15,9 +15,9 @@ ScopeKind = Literal["unscoped", "project", "domain", "system"]
 
 
 class Delegation(NamedTuple):
-    """A trust or an application credential that a token rests on: it has that project and those roles, and no others."""
+    """What a token rests on, an access token being OAuth's: it has that project and those roles, and no others."""
 
-    kind: Literal["trust", "application_credential"]
+    kind: Literal["trust", "application_credential", "access_token"]
     id: str
 
 

@@ -262,6 +262,39 @@ endpoint_projects = table(
 )
 """OS-EP-FILTER: a project with any of these sees only its endpoints in the catalog; one without sees all."""
 
+oauth_consumers = table(
+    "identity_oauth_consumers", id_column(), text("description", nullable=True), text("secret"), json("extra", default=dict)
+)
+
+oauth_request_tokens = table(
+    "identity_oauth_request_tokens",
+    id_column(),
+    text("secret"),
+    text("consumer_id", sa.ForeignKey("identity_oauth_consumers.id", ondelete="CASCADE"), index=True),
+    text("project_id", sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), index=True),
+    text("verifier", nullable=True),
+    text("user_id", sa.ForeignKey("identity_users.id", ondelete="CASCADE"), nullable=True, index=True),
+    json("role_ids", default=list),
+    moment("expires_at", index=True),
+)
+"""What a consumer shows to a user, who authorizes it: then it has a verifier, the user's id and the roles that it gives."""
+
+oauth_access_tokens = table(
+    "identity_oauth_access_tokens",
+    id_column(),
+    text("secret"),
+    text("consumer_id", sa.ForeignKey("identity_oauth_consumers.id", ondelete="CASCADE"), index=True),
+    text("project_id", sa.ForeignKey("identity_projects.id", ondelete="CASCADE"), index=True),
+    text("user_id", sa.ForeignKey("identity_users.id", ondelete="CASCADE"), index=True),
+    moment("expires_at", nullable=True),
+)
+
+oauth_access_token_roles = table(
+    "identity_oauth_access_token_roles",
+    sa.Column("access_token_id", ID, sa.ForeignKey("identity_oauth_access_tokens.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("role_id", ID, sa.ForeignKey("identity_roles.id", ondelete="CASCADE"), primary_key=True),
+)
+
 revocations = table(
     "identity_revocations", sa.Column("audit_id", sa.String(32), primary_key=True), moment("expires_at", index=True)
 )

@@ -23,7 +23,7 @@ from nacre.store import Store, announce
 from nacre.store.prepared import Prepared
 from nacre.store.schema import now
 
-METHODS = ("password", "token", "application_credential", "totp")
+METHODS = ("password", "token", "application_credential", "totp", "oauth1")
 """Their positions are bits in the payload: only add at the end."""
 SCOPES: tuple[ScopeKind, ...] = ("unscoped", "project", "domain", "system")
 PAYLOAD_VERSION = 1

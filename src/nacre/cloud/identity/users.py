@@ -1,5 +1,8 @@
 """Users: https://docs.openstack.org/api-ref/identity/v3/#users. Passwords arrive here already hashed."""
 
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 
 from nacre.cloud.collection import Collection, Row
@@ -11,6 +14,7 @@ from nacre.cloud.identity.cascades import forget_user
 from nacre.cloud.identity.changes import changed, hold_to_domain, home_domain, in_scope, merged, require
 from nacre.cloud.identity.compliance import SecurityCompliance
 from nacre.cloud.identity.tables import projects, users
+from nacre.store import Criterion
 from nacre.store.listing import Listing, columns_of
 from nacre.store.schema import new_hex_id, now
 
@@ -44,11 +48,37 @@ def _before_delete(conn: sa.Connection, ctx: Context, row: Row) -> None:
     forget_user(conn, row["id"])
 
 
+_EXPIRY: Mapping[str, Callable[[float], sa.ColumnElement[bool]]] = {
+    "lt": lambda moment: users.c.password_expires_at < moment,
+    "lte": lambda moment: users.c.password_expires_at <= moment,
+    "gt": lambda moment: users.c.password_expires_at > moment,
+    "gte": lambda moment: users.c.password_expires_at >= moment,
+    "eq": lambda moment: users.c.password_expires_at == moment,
+    "neq": lambda moment: users.c.password_expires_at != moment,
+}
+
+
+def _expiring(criterion: Criterion) -> sa.ColumnElement[bool]:
+    """`password_expires_at=lt:2026-12-01T00:00:00Z`; without an operator that very moment. Raises Invalid."""
+    operator, colon, text = str(criterion.value).partition(":")
+    if not colon or operator not in _EXPIRY:
+        operator, text = "eq", str(criterion.value)
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise Invalid(f"Invalid time format {text[:80]!r} for password_expires_at.", field="password_expires_at") from None
+    return _EXPIRY[operator](seconds)
+
+
 operations = Collection(
     kind="user",
     table=users,
     listing=Listing(
-        sa.select(users), columns_of(users, "id", "name", "domain_id", "enabled", "default_project_id"), key=users.c.id
+        sa.select(users),
+        columns_of(users, "id", "name", "domain_id", "enabled", "default_project_id"),
+        key=users.c.id,
+        custom={"password_expires_at": _expiring},
     ),
     make_id=new_hex_id,
     before_create=_before_create,

@@ -61,6 +61,10 @@ class InsufficientStorage(Unavailable):
     """There is no space left for the image's data."""
 
 
+class RangeNotSatisfiable(Invalid):
+    """No byte of the data is in the range that is asked for."""
+
+
 class Change(NamedTuple):
     """One operation of a JSON patch, on a top-level name."""
 

@@ -191,13 +191,6 @@ def own_rows(table: sa.Table) -> Callable[[Context], sa.ColumnElement[bool] | No
     return visible
 
 
-def own_or_shared(table: sa.Table) -> Callable[[Context], sa.ColumnElement[bool] | None]:
-    def visible(ctx: Context) -> sa.ColumnElement[bool] | None:
-        return None if ctx.is_admin else sa.or_(table.c.project_id == (ctx.project_id or ""), table.c.shared)
-
-    return visible
-
-
 _FORGET_TAGS = Prepared(tags.delete().where(tags.c.resource_id == sa.bindparam("ident")))
 
 

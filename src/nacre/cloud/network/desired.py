@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from nacre.cloud.collection import Row
 from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.identity.tables import projects
-from nacre.cloud.network import ipam, qos
+from nacre.cloud.network import ipam, metering, qos
 from nacre.cloud.network.common import chosen, dns_label, grouped, rows_among
+from nacre.cloud.network.security_group_rules import normalized
 from nacre.cloud.network.tables import (
     address_groups,
     fixed_ips,
@@ -24,6 +26,7 @@ from nacre.cloud.network.tables import (
     presence,
     routers,
     rules,
+    security_groups,
     subnets,
 )
 from nacre.protocol import networks as protocol
@@ -68,6 +71,7 @@ _NAMED_ADDRESSES = Prepared(
     )
 )
 _RULES = Prepared(sa.select(rules).where(among(rules.c.security_group_id)).order_by(rules.c.created_at, rules.c.id))
+_STATELESS = Prepared(sa.select(security_groups.c.id).where(among(security_groups.c.id), security_groups.c.stateful.is_(False)))
 _BOUND = (
     sa.select(port_groups.c.security_group_id)
     .join(ports, ports.c.id == port_groups.c.port_id)
@@ -182,10 +186,14 @@ def compile_security_groups(conn: sa.Connection, host_id: str, ids: Sequence[str
     named = set(_NAMED.scalars(conn, host=host_id, ids=list(ids)))
     by_group = grouped(_RULES.rows(conn, ids=list(used)), "security_group_id")
     members = _members(conn, named)
+    stateless = set(_STATELESS.scalars(conn, ids=list(used | named)))
     addresses = {row["id"]: row["addresses"] for row in _NAMED_ADDRESSES.rows(conn, host=host_id, ids=list(ids))}
     return {ident: protocol.SecurityGroup(ident, members=tuple(sorted(found))) for ident, found in addresses.items()} | {
         ident: protocol.SecurityGroup(
-            ident, tuple(_rule(rule) for rule in by_group.get(ident, ())), tuple(sorted(members.get(ident, ())))
+            ident,
+            tuple(_rule(rule) for rule in by_group.get(ident, ())),
+            tuple(sorted(members.get(ident, ()))),
+            ident not in stateless,
         )
         for ident in used | named
     }
@@ -210,7 +218,7 @@ def _rule(row: Row) -> protocol.SecurityGroupRule:
         protocol=row["protocol"],
         port_min=row["port_range_min"],
         port_max=row["port_range_max"],
-        remote_prefix=row["remote_ip_prefix"],
+        remote_prefix=normalized(row["remote_ip_prefix"]),
         remote_group_id=row["remote_group_id"] or row["remote_address_group_id"],
     )
 
@@ -244,8 +252,12 @@ def compile_routers(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> di
     floating = grouped(rows_among(conn, _FLOATING, wanted), "router_id")
     leading = grouped(rows_among(conn, _FORWARDS, wanted), "router_id")
     limits = qos.limits(conn, [each["qos_policy_id"] for some in floating.values() for each in some])
+    meters = metering.of_projects(conn, {row["project_id"] for row in found})
     return {
-        row["id"]: _router(row, by_router.get(row["id"], []), floating.get(row["id"], []), leading.get(row["id"], []), limits)
+        row["id"]: replace(
+            _router(row, by_router.get(row["id"], []), floating.get(row["id"], []), leading.get(row["id"], []), limits),
+            meters=meters.get(row["project_id"], ()),
+        )
         for row in found
     }
 

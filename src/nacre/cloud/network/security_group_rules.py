@@ -1,5 +1,7 @@
 """Security group rules: https://docs.openstack.org/api-ref/network/v2/#security-group-rules-security-group-rules."""
 
+import ipaddress
+
 import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
@@ -153,6 +155,7 @@ def _protocol(value: str | int | None) -> str | None:
 
 
 def _prefix(row: Row) -> str | None:
+    """As it was asked for: the bits of a host stay, and are shown again, and count for nothing (see `normalized`)."""
     text = row["remote_ip_prefix"]
     if text is None:
         return None
@@ -164,7 +167,12 @@ def _prefix(row: Row) -> str | None:
             field="ethertype",
             code="SecurityGroupRuleParameterConflict",
         )
-    return str(cidr)
+    return f"{address}/{cidr.prefixlen}"
+
+
+def normalized(prefix: str | None) -> str | None:
+    """The prefix without the bits of a host, as it is compared with addresses (Neutron's normalized_cidr)."""
+    return None if prefix is None else str(ipaddress.ip_network(prefix, strict=False))
 
 
 def _check_ports(row: Row, protocol: str | None, number: int | None) -> None:

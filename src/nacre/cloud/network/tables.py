@@ -304,6 +304,46 @@ qos_rules = table(
 )
 """A policy has one rule of each type and direction."""
 
+default_rules = table(
+    "network_default_security_group_rules",
+    id_column(),
+    text("direction"),
+    text("ethertype"),
+    text("protocol", nullable=True),
+    integer("port_range_min", nullable=True),
+    integer("port_range_max", nullable=True),
+    text("remote_ip_prefix", nullable=True),
+    text("remote_group_id", nullable=True),
+    boolean("used_in_default_sg", default=False),
+    boolean("used_in_non_default_sg", default=True),
+    text("project_id", default=""),
+    *_standard(),
+)
+"""Templates of the rules that a new group begins with. A remote_group_id of PARENT is the new group itself."""
+
+metering_labels = table(
+    "network_metering_labels",
+    id_column(),
+    text("project_id", index=True),
+    text("name", default=""),
+    boolean("shared", default=False),
+    *_standard(),
+)
+
+metering_rules = table(
+    "network_metering_label_rules",
+    id_column(),
+    text("project_id", index=True),
+    _reference("metering_label_id", "network_metering_labels.id", cascade=True),
+    text("direction"),
+    text("remote_ip_prefix", nullable=True),
+    text("source_ip_prefix", nullable=True),
+    text("destination_ip_prefix", nullable=True),
+    boolean("excluded", default=False),
+    *_standard(),
+    sa.Index(None, "metering_label_id"),
+)
+
 tags = table(
     "network_tags",
     sa.Column("resource_id", sa.String(64), primary_key=True),

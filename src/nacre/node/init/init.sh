@@ -10,6 +10,13 @@ shift
 
 b mkdir -p "$done" 2>/dev/null
 say "guest $(b hostname) starts"
+# Whoever reads the console wants to know where to find the guest; the node wrote it there.
+while read -r address name rest; do
+    case $address in
+    "" | "#"* | 127.* | ::1) ;;
+    *) say "address $address" ;;
+    esac
+done 2>/dev/null </etc/hosts
 
 # Each part is a script that the node made ready. A part that fails is reported and does not keep the guest from starting.
 if [ -f "$seed/every-boot" ]; then

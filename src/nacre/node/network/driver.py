@@ -180,6 +180,12 @@ class LinuxNetworkDriver:
         async with self._probing:
             return await probe(asked, opened)
 
+    async def meters(self, router_id: str) -> dict[str, tuple[int, int]]:
+        plane = self._applier.routers.get(router_id)
+        if plane is None:
+            raise LookupError(f"router {router_id} is not on this host")
+        return await self._run(plane.meters)
+
     async def survey(self) -> list[Holding]:
         return await self._run(survey, self._config.cloud_id)
 

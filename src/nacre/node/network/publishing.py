@@ -117,7 +117,7 @@ def targets_of_host(router: Router | None) -> set[Target]:
     if router is None:
         return set()
     own, ports = own_address(router), transfer_ports(router)
-    return {(PROTOCOLS[each.protocol], each.external_port, own, ports[each.id]) for each in of_host(router)}
+    return {(PROTOCOLS[each.protocol], each.external_port, own, ports[each.id]) for each in by_v4(router)}
 
 
 def targets_of_router(router: Router | None) -> set[Target]:

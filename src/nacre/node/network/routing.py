@@ -5,7 +5,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
 
-from nacre.node.network import names, namespaces, plugging, publishing, rtnl, shaping
+from nacre.node.network import metering, names, namespaces, plugging, publishing, rtnl, shaping
 from nacre.node.network.conntrack import DELETE, Flow
 from nacre.node.network.netlink import Message
 from nacre.node.network.nft import NftError
@@ -90,6 +90,7 @@ class RouterPlane:
             plane = networks.get(self._legs.pop(link.name, ""))
             if plane is not None:
                 plane.distrust(link.name)
+                shaping.sweep(plane.namespace.route)
 
     def _ensure_leg(self, leg: Leg, plane: NetworkPlane, *, up: bool) -> None:
         """The veth pair of a leg, by the same name at both of its ends."""
@@ -213,6 +214,9 @@ class RouterPlane:
             for leg, frame in frames:
                 wire.sendto(frame, (names.link(self.cloud_id, leg.port_id), 0))
 
+    def meters(self) -> dict[str, tuple[int, int]]:
+        return metering.read(self.namespace.nft, names.table(self.cloud_id))
+
     def distrust_kernel(self) -> None:
         """Somebody may have changed what we wrote: the next `ensure` writes it all."""
         self._table = None
@@ -261,7 +265,10 @@ def nat_table(name: str, cloud_id: str, router: Router) -> Table:
     }
     published, forwarded = publishing.router_elements(router)
     to_port = f"type {publishing.ADDRESS_AND_PORT} : {publishing.TO}"
+    counters: dict[str, Collection] = {}
+    metering.add(chains, counters, link, router)
     collections = {
+        **counters,
         "published": Collection("map", to_port, published),
         "forwarded": Collection("map", to_port, forwarded),
         "fixed_of": Collection("map", "type ipv4_addr : ipv4_addr", inward),

@@ -22,7 +22,8 @@ _HOOK = re.compile(r"type (\w+) hook (\w+) priority (\S+); policy (\w+);")
 _PRIORITIES = {"dstnat": -100, "srcnat": 100}
 _OTHER_RULES = ("?",)
 """Stands for the rules of a chain that are not the wanted ones: it is filled anew, or goes."""
-_PLACE = frozenset({"family", "table", "handle", "name", "chain", "elem"})
+_PLACE = frozenset({"family", "table", "handle", "name", "chain", "elem", "packets", "bytes"})
+KINDS = ("set", "map", "counter")
 
 
 def standing(nft: Nft, wanted: Table) -> Table | None:
@@ -81,8 +82,7 @@ def _model(nft: Nft, wanted: Table) -> list[Listed]:
 
 
 def _collections(listed: list[Listed]) -> dict[str, Listed]:
-    found = (item.get("set") or item.get("map") for item in listed)
-    return {each["name"]: each for each in found if each is not None}
+    return {item[kind]["name"]: {**item[kind], "kind": kind} for item in listed for kind in KINDS if kind in item}
 
 
 def _declared(found: Listed) -> Listed:
@@ -125,7 +125,7 @@ def _chain(rules: list[str], made: list[str] | None, wanted: Chain | None) -> Ch
 
 
 def _collection(found: Listed, wanted: Collection | None) -> Collection:
-    kind = "map" if "map" in found else "set"
+    kind = found["kind"]
     # What a rule puts into a set by itself is none of our elements.
     elements = {} if "timeout" in found else dict(_element(each, kind, found["type"]) for each in found.get("elem", ()))
     return Collection(kind, wanted.type if wanted else "", elements)

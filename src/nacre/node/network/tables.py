@@ -12,7 +12,7 @@ class Collection(Struct, frozen=True):
     """A set or a map. Elements by their key; the value is the whole element as it is written (`key comment "x" : value`)."""
 
     kind: str
-    """set or map."""
+    """set, map, or a counter by its name, which has no elements."""
     type: str
     """What stands in the declaration: `type ifname : mark`."""
     elements: Mapping[str, str] = {}

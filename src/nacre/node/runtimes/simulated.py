@@ -124,7 +124,7 @@ def _words(guest: Guest) -> bytes:
     """What a boot says on the console."""
     system = f" of image {guest.rescue.image.id}, to the rescue" if guest.rescue is not None else ""
     name = guest.instance.hostname
-    return f"{name}: simulated boot {guest.boots}{system}\n{name}: ready\n".encode()
+    return f"{name}: simulated boot {guest.boots}{system}\n{name}: {len(guest.ports)} interfaces\n{name}: ready\n".encode()
 
 
 class SimulatedStreams:
@@ -214,6 +214,12 @@ class SimulatedNetwork:
 
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         return Probed("critical", "nothing listens in a simulated network")
+
+    async def meters(self, router_id: str) -> dict[str, tuple[int, int]]:
+        item = self._items.get(("router", router_id))
+        if item is None or item.router is None:
+            raise LookupError(f"router {router_id} is not on this host")
+        return {meter.id: (0, 0) for meter in item.router.meters}
 
     async def survey(self) -> list[Holding]:
         return [Holding(kind, ident, "simulated", ident) for kind, ident in self._items]

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Coroutine
+from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 from msgspec import Struct
 
-from nacre.cloud.containers import execs
+from nacre.cloud.containers import execs, fresh
 from nacre.cloud.containers.lookup import docker_id
 from nacre.cloud.core import Cloud, GuestStream
 from nacre.cloud.errors import CloudError, Invalid, Unavailable
@@ -19,6 +22,7 @@ from nacre.panes.docker.keys import parse
 from nacre.panes.edge import Call, Reply, Route
 from nacre.panes.edge.wire import Hijacked
 from nacre.protocol.streams import Channel, Resize
+from nacre.store import Store
 
 FAILED = "OCI runtime exec failed: exec failed: unable to start container process: "
 RESIZE_WAIT_S = 10.0
@@ -26,6 +30,7 @@ RESIZE_WAIT_S = 10.0
 LOST_CODE = 255
 """The exit status of an exec whose own is not known: the processes that waited for it were restarted."""
 CODES = {"exec_126": 126, "exec_127": 127}
+UNSTARTED_CODE = 126
 
 
 class ExecBody(Struct, rename="pascal"):
@@ -65,6 +70,10 @@ class Live:
 
 
 _live: dict[str, Live] = {}
+_minded: WeakSet[Store] = WeakSet()
+"""The stores of the clouds whose end is minded."""
+_ended: dict[str, tuple[int, int]] = {}
+"""(exit status, pid) of execs whose end is being written down. Should this process end before it is, the host is asked again."""
 
 
 async def create(call: Call) -> Reply:
@@ -87,7 +96,16 @@ async def create(call: Call) -> Reply:
         "h": h,
         "w": w,
     }
-    return Reply({"Id": await call.write(execs.create, call.path["id"], config)}, 201)
+    _mind_the_end(call)
+    row = await call.read(execs.prepare, call.path["id"], config)
+    await fresh.keep(call.cloud, row)
+    return Reply({"Id": row["id"]}, 201)
+
+
+def _mind_the_end(call: Call) -> None:
+    if call.cloud.store not in _minded:
+        _minded.add(call.cloud.store)
+        call.cloud.closing.append(partial(_close, call.cloud))
 
 
 async def start(call: Call) -> Reply:
@@ -97,12 +115,18 @@ async def start(call: Call) -> Reply:
     cannot be run is therefore told on the stream.
     """
     body = await call.body(StartBody)
-    row = await call.write(execs.claim, call.path["id"])
+    row = await _claimed(call)
     size = body.console_size or (row["config"]["h"], row["config"]["w"])
     if body.detach:
         live = await _begin(call, row, size, attached=False)
         live.ending = asyncio.create_task(_outlive(call.cloud, row["id"], live, None, b""))
         return Reply(b"", content_type="text/plain")
+    if row["host_id"] not in call.cloud.hosts.connected():
+        await fresh.written(call.cloud, row["id"])
+        await call.cloud.store.write(execs.finish, row["id"], None, 0)
+        raise Unavailable(
+            f"the host of container {row['name']} is not connected; try again when it is back", code="HostNotConnected"
+        )
     tty = row["config"]["tty"]
     hijack = await take_over(call.request, tty)
     try:
@@ -116,19 +140,31 @@ async def start(call: Call) -> Reply:
     return Reply(response=Hijacked())
 
 
+async def _claimed(call: Call) -> dict[str, Any]:
+    """The exec for its one start. The row of one that was made just now is written while it begins. Raises NotFound, Conflict."""
+    ident = call.path["id"]
+    row = fresh.take(call.cloud, ident, call.context.project_id)
+    if row is not None:
+        fresh.write(call.cloud, {**row, "running": True})
+        return row
+    await fresh.written(call.cloud, ident)
+    return await call.write(execs.claim, ident)
+
+
 async def _begin(call: Call, row: dict[str, Any], size: tuple[int, int], *, attached: bool) -> Live:
     """Have it started on its host. Raises the CloudError that says why not, after it was written down."""
-    if _close not in call.cloud.closing:
-        call.cloud.closing.append(_close)
+    _mind_the_end(call)
     live = _live[row["id"]] = Live()
     try:
         stream = await call.cloud.hosts.open(row["host_id"], "exec", row["server_id"], _params(row, size, attached))
     except CloudError as error:
         live.begun.set_result(None)
         _live.pop(row["id"], None)
-        code = CODES.get(error.code)
+        # A client that was answered already knows of nothing but the exit status: without one it would take this for a success.
+        code = CODES.get(error.code, UNSTARTED_CODE if attached else None)
+        await fresh.written(call.cloud, row["id"])
         await call.cloud.store.write(execs.finish, row["id"], code, 0)
-        if code is not None:
+        if error.code in CODES:
             raise Invalid(FAILED + error.message) from None
         raise
     live.begun.set_result(stream)
@@ -149,7 +185,7 @@ async def _tell(hijack: Hijack, text: str) -> None:
 
 
 async def _outlive(cloud: Cloud, ident: str, live: Live, hijack: Hijack | None, keys: bytes) -> None:
-    """Carry the exec's streams to its end, with the client or without, and write down how it ended before the client hears the end."""
+    """Carry the exec's streams to its end, with the client or without. How it ended can be asked for before the client hears the end."""
     stream = live.begun.result()
     assert stream is not None
     try:
@@ -158,22 +194,35 @@ async def _outlive(cloud: Cloud, ident: str, live: Live, hijack: Hijack | None, 
         except CloudError as error:
             log_failure("exec", ident, error)
         code = 128 + signal.SIGKILL if stream.exit_code is None else stream.exit_code
-        await cloud.store.write(execs.finish, ident, code, stream.started.pid)
+        _ended[ident] = code, stream.started.pid
     finally:
         _live.pop(ident, None)
-        closing = [stream.close()] + ([hijack.wire.close()] if hijack is not None else [])
+        closing: list[Coroutine[Any, Any, None]] = [stream.close()] + ([hijack.wire.close()] if hijack is not None else [])
+        if ident in _ended:
+            closing.append(_note_end(cloud, ident))
         await asyncio.gather(*closing, return_exceptions=True)
 
 
-async def _close() -> None:
+async def _note_end(cloud: Cloud, ident: str) -> None:
+    """The client does not wait for the disk to hear the end."""
+    try:
+        await fresh.written(cloud, ident)
+        await cloud.store.write(execs.finish, ident, *_ended[ident])
+    finally:
+        _ended.pop(ident, None)
+
+
+async def _close(cloud: Cloud) -> None:
     """This process ends; what it has started goes on."""
     tasks = [live.ending for live in _live.values() if live.ending is not None]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await fresh.flush(cloud)
 
 
 async def resize(call: Call) -> Reply:
+    await fresh.written(call.cloud, call.path["id"])
     row = await call.read(execs.get, call.path["id"])
     h, w = size_of(call)
     live = _live.get(row["id"])
@@ -212,7 +261,11 @@ async def _settle(call: Call, row: dict[str, Any]) -> dict[str, Any]:
 
 
 async def show(call: Call) -> Reply:
+    await fresh.written(call.cloud, call.path["id"])
     row = await call.read(execs.get, call.path["id"])
+    if row["id"] in _ended:
+        code, pid = _ended[row["id"]]
+        row = {**row, "running": False, "exit_code": code, "pid": pid}
     if row["running"] and row["id"] not in _live and row["host_id"] is not None:
         row = await _settle(call, row)
     config, live = row["config"], _live.get(row["id"])

@@ -8,10 +8,8 @@ from msgspec import UNSET
 
 from nacre.cloud.compute import actions, passwords, rebuilding, resizing, servers, snapshots
 from nacre.cloud.errors import Conflict, Invalid, NotFound
-from nacre.cloud.image import operations as images
-from nacre.cloud.image.data import drop_all
 from nacre.panes.edge import Call, Reply
-from nacre.panes.openstack.compute import consoles, floating_ips, recovery, schemas
+from nacre.panes.openstack.compute import consoles, floating_ips, gone, recovery, schemas
 from nacre.panes.openstack.compute import schemas_recovery as recover
 from nacre.panes.openstack.compute.dialect import allow, check_ranges, only
 from nacre.panes.openstack.compute.servers import check_hostname, files_of, load, view_of
@@ -93,11 +91,8 @@ async def _create_backup(call: Call, ident: str, body: schemas.CreateBackupBody)
     """Keeps the newest `rotation` backups of that type."""
     rotation = schemas.number(body.rotation)
     metadata = {**(body.metadata or {}), "backup_type": body.backup_type}
-    image = await snapshots.create(call.cloud, call.context, ident, body.name, metadata, "backup")
-    digests: list[str] = []
-    for old in await call.read(snapshots.outdated, ident, body.backup_type, rotation):
-        digests += await call.write(images.delete, old)
-    drop_all(call.cloud, digests)
+    kept = snapshots.Rotation(body.backup_type, rotation)
+    image = await snapshots.create(call.cloud, call.context, ident, body.name, metadata, kept)
     return _made(call, image) if rotation else Reply(status=202)
 
 
@@ -219,6 +214,7 @@ ACTIONS: dict[str, Action] = {
     "addFloatingIp": Action(floating_ips.add, "os-floating-ips:add", schemas.AddFloatingIp, until=43),
     "removeFloatingIp": Action(floating_ips.remove, "os-floating-ips:remove", schemas.RemoveFloatingIp, until=43),
     "os-resetState": Action(_reset_state, "os-admin-actions:reset_state", schemas.ResetState),
+    "resetNetwork": Action(gone.of_action, "os-admin-actions:reset_network"),
     "injectNetworkInfo": Action(_plain(actions.refresh), "os-admin-actions:inject_network_info"),
     "restore": Action(_plain(actions.restore), "os-deferred-delete:restore"),
     "addSecurityGroup": Action(_add_group, "os-security-groups:add", schemas.SecurityGroupName),

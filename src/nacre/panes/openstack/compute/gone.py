@@ -1,5 +1,7 @@
 """Calls that Nova had once and answers with 410 today, and so do we: https://docs.openstack.org/api-ref/compute/#obsolete-apis."""
 
+from typing import Any
+
 from nacre.cloud.errors import Gone
 from nacre.panes.edge import Call, Reply
 
@@ -33,6 +35,11 @@ def paths() -> list[tuple[str, str]]:
 
 async def answer(call: Call) -> Reply:
     raise Gone(f"{call.route.path} was removed from the Compute API and is not served any more.", code="Gone")
+
+
+async def of_action(call: Call, ident: str, body: Any) -> Reply:
+    """An action that was Xen's alone."""
+    raise Gone("The action resetNetwork was removed from the Compute API and is not served any more.", code="Gone")
 
 
 async def of_networks(call: Call) -> Reply:

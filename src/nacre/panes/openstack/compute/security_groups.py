@@ -190,9 +190,10 @@ def _rule_values(sent: schemas.SecurityGroupRuleBody) -> Row:
 
 
 def _network(cidr: str) -> str:
-    """The prefix without the bits of a host, as Nova keeps it. Raises Invalid."""
+    """The prefix in its canonical spelling, with the bits of a host where it has some. Raises Invalid."""
     try:
-        return str(ipaddress.ip_network(cidr, strict=False))
+        interface = ipaddress.ip_interface(cidr)
+        return str(interface.network if interface.network.prefixlen == 0 else interface)
     except ValueError:
         raise Invalid(f"Invalid cidr {cidr}.", field="cidr") from None
 

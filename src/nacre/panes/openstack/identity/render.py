@@ -60,6 +60,8 @@ def _delegation(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "trust":
         people = {f"{who}_user": {"id": row[f"{who}_user_id"]} for who in ("trustor", "trustee")}
         return {"OS-TRUST:trust": {"id": row["id"], "impersonation": row["impersonation"], **people}}
+    if kind == "access_token":
+        return {"OS-OAUTH1": {"access_token_id": row["id"], "consumer_id": row["consumer_id"]}}
     shown: dict[str, Any] = {"id": row["id"], "name": row["name"], "restricted": not row["unrestricted"]}
     if row["access_rules"]:
         shown["access_rules"] = [

@@ -5,7 +5,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from nacre.cloud.collection import Row
-from nacre.cloud.identity import credentials, domains, endpoint_filter, groups, limits, projects, regions, roles, services, users
+from nacre.cloud.identity import (
+    credentials,
+    domains,
+    endpoint_filter,
+    groups,
+    limits,
+    oauth,
+    projects,
+    regions,
+    roles,
+    services,
+    users,
+)
 from nacre.panes.edge import Call, times
 from nacre.panes.edge.resource import Attribute, Resource
 
@@ -149,6 +161,7 @@ PROJECTS = Resource(
         Attribute("parent_id", Id | None, create=True, update=True, filter="text"),
         Attribute("is_domain", bool, create=True, update=True, filter="boolean"),
         Attribute("tags", list[Tag], create=True, update=True, filter="text"),
+        *(Attribute(name, filter="text", show=False) for name in ("tags-any", "not-tags", "not-tags-any")),
         _OPTIONS,
     ),
 )
@@ -170,7 +183,7 @@ USERS = Resource(
         _DOMAIN,
         Attribute("default_project_id", Id | None, create=True, update=True, filter="text"),
         Attribute("description", str | None, create=True, update=True),
-        Attribute("password_expires_at"),
+        Attribute("password_expires_at", filter="text"),
         Attribute("options", UserOptions, create=True, update=True),
     ),
 )
@@ -239,6 +252,17 @@ ENDPOINT_GROUPS = Resource(
     ),
 )
 
+CONSUMERS = Resource(
+    singular="consumer",
+    plural="consumers",
+    path="/v3/OS-OAUTH1/consumers",
+    operations=oauth.consumers,
+    policy="identity:%s_consumer",
+    keep_unknown=True,
+    verbs=("list", "show", "update", "delete"),
+    attributes=(_ID, _DESCRIPTION),
+)
+
 REGISTERED_LIMITS = Resource(
     singular="registered_limit",
     plural="registered_limits",
@@ -277,5 +301,5 @@ LIMITS = Resource(
 
 REGULAR = (
     *(REGIONS, SERVICES, ENDPOINTS, DOMAINS, PROJECTS, USERS, GROUPS, ROLES, CREDENTIALS, POLICIES),
-    *(ENDPOINT_GROUPS, REGISTERED_LIMITS, LIMITS),
+    *(ENDPOINT_GROUPS, CONSUMERS, REGISTERED_LIMITS, LIMITS),
 )

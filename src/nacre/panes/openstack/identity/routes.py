@@ -10,6 +10,7 @@ from nacre.panes.openstack.identity import (
     ec2_credentials,
     endpoint_filter,
     limits,
+    oauth,
     projects,
     regions,
     roles,
@@ -34,6 +35,7 @@ ROUTES: tuple[Route, ...] = (
     *delegations.ROUTES,
     *ec2_credentials.ROUTES,
     *endpoint_filter.ROUTES,
+    *oauth.ROUTES,
     *domain_config.ROUTES,
 )
 

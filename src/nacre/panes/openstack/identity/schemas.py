@@ -1,11 +1,13 @@
 """The bodies of authentication, typed. What the field is called in an error is where it stands in the body."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from nacre.cloud.errors import Invalid
-from nacre.cloud.identity.authentication import Passcode, Password, Proof, Reference, ScopeWanted, Secret, TokenProof
+from nacre.cloud.identity.authentication import Passcode, Password, Proof, Reference, ScopeWanted, Secret, SignedLogin, TokenProof
+from nacre.cloud.identity.oauth import Signed
 from nacre.cloud.identity.scopes import NotAuthenticated
 
 
@@ -64,6 +66,8 @@ class IdentityPart(msgspec.Struct):
     token: TokenMethod | None = None
     application_credential: SecretMethod | None = None
     totp: PasscodeMethod | None = None
+    oauth1: dict[str, Any] | None = None
+    """Empty: the request's own signature is the proof."""
 
 
 class ProjectRef(msgspec.Struct):
@@ -97,12 +101,15 @@ class AuthBody(msgspec.Struct):
     auth: Auth
 
 
-def proofs(part: IdentityPart) -> tuple[Proof, ...]:
-    """Raises Invalid for a method without its object, NotAuthenticated for a method that is not there."""
-    return tuple(_proof(part, method) for method in dict.fromkeys(part.methods))
+def proofs(part: IdentityPart, signed: Callable[[], Signed]) -> tuple[Proof, ...]:
+    """`signed` gives the request as OAuth signs it. Raises Invalid for a method without its object, NotAuthenticated for a method that
+    is not there."""
+    return tuple(_proof(part, method, signed) for method in dict.fromkeys(part.methods))
 
 
-def _proof(part: IdentityPart, method: str) -> Proof:
+def _proof(part: IdentityPart, method: str, signed: Callable[[], Signed]) -> Proof:
+    if method == "oauth1":
+        return SignedLogin(signed())
     if method == "password" and part.password is not None:
         user = part.password.user
         return Password(_user(user, "auth.identity.password.user"), user.password)

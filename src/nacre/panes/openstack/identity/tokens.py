@@ -9,6 +9,7 @@ from nacre.cloud.identity.tokens import Token
 from nacre.panes.edge import Call, Reply, Route
 from nacre.panes.openstack.identity import render, schemas
 from nacre.panes.openstack.identity.dialect import DIALECT, identity_of, members
+from nacre.panes.openstack.identity.oauth import signed
 from nacre.panes.openstack.identity.resources import DOMAINS, PROJECTS
 from nacre.panes.openstack.query import parse_boolean
 
@@ -22,7 +23,7 @@ def _wants_catalog(call: Call) -> bool:
 
 async def issue(call: Call) -> Reply:
     body = (await call.body(schemas.AuthBody)).auth
-    proofs, scope = schemas.proofs(body.identity), schemas.scope(body.scope)
+    proofs, scope = schemas.proofs(body.identity, lambda: signed(call)), schemas.scope(body.scope)
     text, token = await authentication.log_in(call.cloud.store, identity_of(call), proofs, scope)
     return Reply(_rendered(token, _wants_catalog(call)), 201, {"X-Subject-Token": text, **CALLER_HEADERS})
 

@@ -5,9 +5,9 @@ from http import HTTPStatus
 from typing import Any
 
 from nacre.cloud.errors import CloudError
-from nacre.cloud.image.rules import InsufficientStorage
+from nacre.cloud.image.rules import InsufficientStorage, RangeNotSatisfiable
 
-STATUS_OF: Mapping[type[CloudError], int] = {InsufficientStorage: 507}
+STATUS_OF: Mapping[type[CloudError], int] = {InsufficientStorage: 507, RangeNotSatisfiable: 416}
 
 
 def render_error(error: CloudError, status: int, request_id: str) -> tuple[Any, str]:

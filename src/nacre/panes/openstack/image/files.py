@@ -8,7 +8,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from nacre.cloud.errors import Invalid, Unsupported
 from nacre.cloud.image import contents, data, export
-from nacre.cloud.image.rules import Row
+from nacre.cloud.image.rules import RangeNotSatisfiable, Row
 from nacre.panes.edge import Call, Reply
 from nacre.panes.openstack.image import render
 
@@ -62,7 +62,18 @@ async def download(call: Call) -> Reply:
     headers = {"Content-Type": CONTENT_TYPE}
     if image["checksum"]:
         headers["Content-MD5"] = image["checksum"]
+    _check_range(call.request, image["size"])
     return Reply(response=web.FileResponse(data.path_of(call.cloud, image), SEND_CHUNK_BYTES, headers=headers))
+
+
+def _check_range(request: web.Request, size: int) -> None:
+    """Raises RangeNotSatisfiable, which the file's own response would say without words."""
+    try:
+        begin = request.http_range.start
+    except ValueError as error:
+        raise RangeNotSatisfiable(f"{error}", field="Range") from None
+    if begin is not None and begin >= size:
+        raise RangeNotSatisfiable(f"The range begins behind the data's {size} bytes.", field="Range")
 
 
 async def _archive(call: Call, image: Row) -> Reply:

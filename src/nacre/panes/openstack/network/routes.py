@@ -6,6 +6,7 @@ from nacre.panes.openstack.network import (
     addresses,
     agents,
     floatingips,
+    metering,
     networks,
     port_forwardings,
     ports,
@@ -17,6 +18,7 @@ from nacre.panes.openstack.network import (
     subnetpools,
     subnets,
     tags,
+    topology,
     versions,
 )
 from nacre.panes.openstack.network.dialect import STATUS_OF, render_error
@@ -33,8 +35,10 @@ ROUTES: tuple[Route, ...] = (
     *security_groups.ROUTES,
     *addresses.ROUTES,
     *qos.ROUTES,
+    *metering.ROUTES,
     *rbac.ROUTES,
     *tags.ROUTES,
+    *topology.ROUTES,
     *quotas.ROUTES,
     *agents.ROUTES,
 )

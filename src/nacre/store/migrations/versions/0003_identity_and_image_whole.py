@@ -193,4 +193,55 @@ def upgrade() -> None:
     with op.batch_alter_table('images', schema=None) as batch_op:
         batch_op.add_column(sa.Column('import_result', sa.Text(), server_default='', nullable=False))
 
+    op.create_table('identity_oauth_consumers',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('secret', sa.Text(), nullable=False),
+    sa.Column('extra', sa.JSON(none_as_null=True), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_oauth_consumers'))
+    )
+    op.create_table('identity_oauth_access_tokens',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('secret', sa.Text(), nullable=False),
+    sa.Column('consumer_id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('user_id', sa.Text(), nullable=False),
+    sa.Column('expires_at', sa.Float(precision=53), nullable=True),
+    sa.ForeignKeyConstraint(['consumer_id'], ['identity_oauth_consumers.id'], name=op.f('fk_identity_oauth_access_tokens_consumer_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['project_id'], ['identity_projects.id'], name=op.f('fk_identity_oauth_access_tokens_project_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['user_id'], ['identity_users.id'], name=op.f('fk_identity_oauth_access_tokens_user_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_oauth_access_tokens'))
+    )
+    with op.batch_alter_table('identity_oauth_access_tokens', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_identity_oauth_access_tokens_consumer_id'), ['consumer_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_identity_oauth_access_tokens_project_id'), ['project_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_identity_oauth_access_tokens_user_id'), ['user_id'], unique=False)
+
+    op.create_table('identity_oauth_request_tokens',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('secret', sa.Text(), nullable=False),
+    sa.Column('consumer_id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('verifier', sa.Text(), nullable=True),
+    sa.Column('user_id', sa.Text(), nullable=True),
+    sa.Column('role_ids', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('expires_at', sa.Float(precision=53), nullable=False),
+    sa.ForeignKeyConstraint(['consumer_id'], ['identity_oauth_consumers.id'], name=op.f('fk_identity_oauth_request_tokens_consumer_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['project_id'], ['identity_projects.id'], name=op.f('fk_identity_oauth_request_tokens_project_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['user_id'], ['identity_users.id'], name=op.f('fk_identity_oauth_request_tokens_user_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_oauth_request_tokens'))
+    )
+    with op.batch_alter_table('identity_oauth_request_tokens', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_identity_oauth_request_tokens_consumer_id'), ['consumer_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_identity_oauth_request_tokens_expires_at'), ['expires_at'], unique=False)
+        batch_op.create_index(batch_op.f('ix_identity_oauth_request_tokens_project_id'), ['project_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_identity_oauth_request_tokens_user_id'), ['user_id'], unique=False)
+
+    op.create_table('identity_oauth_access_token_roles',
+    sa.Column('access_token_id', sa.String(length=64), nullable=False),
+    sa.Column('role_id', sa.String(length=64), nullable=False),
+    sa.ForeignKeyConstraint(['access_token_id'], ['identity_oauth_access_tokens.id'], name=op.f('fk_identity_oauth_access_token_roles_access_token_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['role_id'], ['identity_roles.id'], name=op.f('fk_identity_oauth_access_token_roles_role_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('access_token_id', 'role_id', name=op.f('pk_identity_oauth_access_token_roles'))
+    )
     # ### end Alembic commands ###
