@@ -134,6 +134,19 @@ def test_a_container_on_each_host_in_one_network(pair: tuple[Cloud, Far], tmp_pa
         wait_for(lambda where=where: "REACHED" in openstack("console", "log", "show", f"on-{where}"), f"the ping from {where}")
     cloud.nacre("audit")
 
+    # The router is on the cloud's own machine; what is on the far host comes and goes through it.
+    openstack("router", "create", "way", "--external-gateway", "public")
+    openstack("router", "add", "subnet", "way", "wide")
+    group = openstack("security", "group", "list", "--project", "admin", "-f", "json")[0]["ID"]
+    openstack("security", "group", "rule", "create", group, "--protocol", "icmp")
+    address = openstack("floating", "ip", "create", "public", "-f", "json")["floating_ip_address"]
+    openstack("server", "add", "floating", "ip", "on-far", address)
+    wait_for(lambda: pings(address), "the far server to answer at its floating IP")
+    cloud.nacre("audit")
+    openstack("floating", "ip", "delete", address)
+    openstack("router", "remove", "subnet", "way", "wide")
+    openstack("router", "delete", "way")
+
     for where in servers:
         openstack("server", "delete", f"on-{where}", "--wait")
     openstack("network", "delete", "wide")
@@ -141,6 +154,10 @@ def test_a_container_on_each_host_in_one_network(pair: tuple[Cloud, Far], tmp_pa
     cloud.nacre("audit")
     far.nacre("down", "--purge")
     assert not far.state.exists()
+
+
+def pings(address: str) -> bool:
+    return subprocess.run(["ping", "-c", "1", "-W", "1", address], capture_output=True, check=False).returncode == 0
 
 
 def host(cloud: Cloud, command: str, *arguments: str) -> str:
