@@ -12,7 +12,7 @@ from nacre.cloud.compute.consoles import OF_SERVER_MAX
 from tests.functional.test_compute_servers import BASE, NOBODY, Site, at
 from tests.images import config, docker_archive, layer
 from tests.processes import Processes, wait_for
-from tests.support import Client
+from tests.support import Answer, Client
 
 
 class Cloud(Site):
@@ -32,6 +32,10 @@ class Cloud(Site):
 
     def host_of(self, ident: str) -> Any:
         return self.admin("GET", f"{BASE}/servers/{ident}").json["server"]["OS-EXT-SRV-ATTR:host"]
+
+    def docker(self, method: str, path: str) -> Answer:
+        """The same project's Docker pane."""
+        return self.member(method, f"/docker{path}", None, {"Authorization": f"Bearer {self.member.token}"})
 
     def images(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.member("GET", f"/image/v2/images?name={name}").json["images"]
@@ -174,6 +178,9 @@ def test_shelve_frees_the_host_and_unshelve_brings_it_all_back(cloud: Cloud) -> 
         ("os-getConsoleOutput", {}),
     ):
         assert cloud.act(ident, action, argument).status == 409, action
+    for verb in ("start", "restart", "pause"):
+        refused = cloud.docker("POST", f"/containers/{ident}/{verb}")
+        assert (refused.status, "shelved" in refused.json["message"]) == (409, True), verb
     assert cloud.act(ident, "shelveOffload").status == 403
     assert cloud.admin("POST", f"{BASE}/servers/{ident}/action", {"shelveOffload": None}).status == 409
     assert cloud.act(ident, "unshelve", {"availability_zone": "nova"}, 76).status == 400

@@ -19,11 +19,20 @@ READERS = frozenset(
     {
         *(f"get_{name}" for name in OWNED), "get_tags", "get_extensions", "get_availability_zones", "get_agents",
         "get_service_providers", "get_qos_policy", "get_policy_bandwidth_limit_rule", "get_rule_type", "get_quota",
+        "get_auto_allocated_topology",
+        "get_default_security_group_rule",
+        "list_default_security_group_rules",
         "list_policies", "list_networks", "list_subnets", "list_subnetpools", "list_ports", "list_routers", "list_floatingips",
         "list_security_groups", "list_security_group_rules", "list_address_scopes", "list_address_groups", "list_rbac_policies",
     }
 )  # fmt: skip
-MEMBERS = frozenset({*(f"{verb}_{name}" for name in OWNED for verb in ("create", "update", "delete")), "update_tags"})
+MEMBERS = frozenset(
+    {
+        *(f"{verb}_{name}" for name in OWNED for verb in ("create", "update", "delete")),
+        "update_tags",
+        "delete_auto_allocated_topology",
+    }
+)
 MANAGERS = frozenset(
     f"{verb}_{name}" for name in ("qos_policy", "policy_bandwidth_limit_rule") for verb in ("create", "update", "delete")
 )

@@ -58,6 +58,8 @@ def test_ports_of_a_floating_ip_lead_on(admin: Client, member: Client, other: Cl
     assert (seen["status"], seen["port_forwardings"][0]["external_port"]) == ("ACTIVE", 2222)
     whole = {"floatingip": {"port_id": port["id"]}}
     assert error(member("PUT", f"{N}/floatingips/{floating['id']}", whole)) == (409, "FipInUseByPortForwarding")
+    leaving = member("PUT", f"{N}/routers/{router['id']}/remove_router_interface", {"subnet_id": subnet["id"]})
+    assert error(leaving) == (409, "RouterInterfaceInUseByFloatingIP")
     moved = member("PUT", f"{N}/{stem}/{led['id']}", {"port_forwarding": {"external_port": 2223, "description": "ssh"}})
     assert moved.json["port_forwarding"]["external_port"] == 2223
     assert [each["id"] for each in member("GET", f"{N}/{stem}?external_port=2223").json["port_forwardings"]] == [led["id"]]

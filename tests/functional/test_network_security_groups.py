@@ -33,7 +33,7 @@ def test_a_group_in_use_stays(member: Client) -> None:
     path = f"{N}/security-groups/{group['id']}"
     assert {rule["direction"] for rule in group["security_group_rules"]} == {"egress"}
     assert member("PUT", path, {"security_group": {"name": "w"}}).json["security_group"]["name"] == "w"
-    assert error(member("PUT", path, {"security_group": {"stateful": False}})) == (400, "InvalidInput")
+    assert member("PUT", path, {"security_group": {"stateful": False}}).json["security_group"]["stateful"] is False
     network = make(member, "network", "networks")
     port = make(member, "port", "ports", network_id=network["id"], security_groups=[group["id"]])
     assert error(member("DELETE", path)) == (409, "SecurityGroupInUse")
@@ -85,3 +85,30 @@ def test_rules(member: Client, group: Any, other: Client) -> None:
     assert [each["id"] for each in found] == [rule["id"]]
     assert member("DELETE", f"{RULES}/{rule['id']}").status == 204
     assert error(member("GET", f"{RULES}/{rule['id']}"))[0] == 404
+
+
+def test_an_admin_says_what_new_groups_begin_with(admin: Client, member: Client) -> None:
+    path = f"{N}/default-security-group-rules"
+    usual = member("GET", path).json["default_security_group_rules"]
+    assert sorted((each["direction"], each["remote_group_id"], each["used_in_non_default_sg"]) for each in usual) == [
+        ("egress", None, True),
+        ("egress", None, True),
+        ("ingress", "PARENT", False),
+        ("ingress", "PARENT", False),
+    ]
+    ssh = {"direction": "ingress", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22}
+    assert error(member("POST", path, {"default_security_group_rule": ssh})) == (403, "PolicyNotAuthorized")
+    made = admin("POST", path, {"default_security_group_rule": ssh}).json["default_security_group_rule"]
+    assert (made["used_in_default_sg"], made["used_in_non_default_sg"]) == (False, True)
+    assert error(admin("POST", path, {"default_security_group_rule": ssh})) == (409, "DefaultSecurityGroupRuleExists")
+    assert error(admin("POST", path, {"default_security_group_rule": {**ssh, "remote_group_id": "x"}}))[0] == 400
+    assert error(admin("POST", path, {"default_security_group_rule": {**ssh, "port_range_min": 0}}))[0] == 400
+    group = make(member, "security_group", "security-groups", name="from templates")
+    rules = group["security_group_rules"]
+    assert sorted((each["direction"], each["port_range_min"]) for each in rules if each["direction"] == "ingress") == [
+        ("ingress", 22)
+    ]
+    assert len(rules) == 3
+    assert admin("DELETE", f"{path}/{made['id']}").status == 204
+    assert error(admin("GET", f"{path}/{made['id']}"))[0] == 404
+    assert len(make(member, "security_group", "security-groups", name="as before")["security_group_rules"]) == 2

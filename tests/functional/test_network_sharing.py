@@ -205,3 +205,43 @@ def test_a_change_may_be_held_to_a_revision(member: Client) -> None:
     assert error(member("DELETE", path, headers=held))[0] == 412
     assert error(member("DELETE", path, headers={"If-Match": "yesterday"}))[0] == 400
     assert member("GET", path).json["network"]["name"] == "one"
+
+
+def test_a_topology_is_made_when_it_is_first_asked_for(admin: Client, member: Client, other: Client) -> None:
+    project = project_of(member)
+    path = f"{N}/auto-allocated-topology/{project}"
+    before = len(member("GET", f"{N}/networks").json["networks"])
+    assert error(member("GET", path)) == (409, "AutoAllocationFailure")
+    pool = make(
+        admin, "subnetpool", "subnetpools", name="all", prefixes=["10.200.0.0/16"], default_prefixlen=26, is_default=True,
+        shared=True,
+    )  # fmt: skip
+    outside = {"router:external": True, "is_default": True}
+    external = make(admin, "network", "networks", **outside)
+    make(admin, "subnet", "subnets", network_id=external["id"], ip_version=4, cidr="203.0.113.0/24")
+    assert error(other("GET", path))[0] == 403
+    assert member("GET", f"{path}?fields=dry-run").json["auto_allocated_topology"]["id"] == "dry-run=pass"
+    made = member("GET", path).json["auto_allocated_topology"]
+    assert member("GET", path).json["auto_allocated_topology"] == made
+    network = member("GET", f"{N}/networks/{made['id']}").json["network"]
+    assert (network["project_id"], len(network["subnets"])) == (project, 1)
+    routers = member("GET", f"{N}/routers?name=auto_allocated_router").json["routers"]
+    assert routers[0]["external_gateway_info"]["network_id"] == external["id"]
+    port = make(member, "port", "ports", network_id=made["id"])
+    assert error(member("DELETE", path))[0] == 409
+    assert member("GET", f"{N}/routers?name=auto_allocated_router").json["routers"] == routers
+    assert member("DELETE", f"{N}/ports/{port['id']}").status == 204
+    assert member("DELETE", path).status == 204
+    assert error(member("DELETE", path)) == (404, "AutoAllocatedTopologyNotFound")
+    assert member("GET", f"{N}/routers?name=auto_allocated_router").json["routers"] == []
+    assert admin("DELETE", f"{N}/subnetpools/{pool['id']}").status == 204
+    assert admin("DELETE", f"{N}/networks/{external['id']}").status == 204
+    assert len(member("GET", f"{N}/networks").json["networks"]) == before
+
+
+def test_a_ports_names_stand_in_its_networks_domain(member: Client) -> None:
+    network = make(member, "network", "networks", dns_domain="shop.example.")
+    make(member, "subnet", "subnets", network_id=network["id"], ip_version=4, cidr="10.61.0.0/24")
+    port = make(member, "port", "ports", network_id=network["id"], dns_name="till")
+    address = port["fixed_ips"][0]["ip_address"]
+    assert port["dns_assignment"] == [{"ip_address": address, "hostname": "till", "fqdn": "till.shop.example."}]

@@ -1,12 +1,13 @@
 """What is put into real containers, and how they are rescued: passwords, files, config drives, another system."""
 
 import json
+import os
 from typing import Any
 
 import msgspec
 import pytest
 
-from nacre.protocol.guests import Guest, InjectedFile, Rescue
+from nacre.protocol.guests import Guest, InjectedFile, Limits, Rescue
 from tests.node.containers_support import Room, traces
 from tests.node.test_containers import tell
 
@@ -168,5 +169,19 @@ def test_a_guest_that_is_removed_while_it_is_rescued_leaves_nothing() -> None:
         await room.driver.apply(guest)
         assert (await room.driver.remove(guest.id)).state == "gone"
         assert await room.driver.survey() == []
+
+    tell(story)
+
+
+def test_a_guest_counts_the_processors_of_its_flavor() -> None:
+    async def story(room: Room) -> None:
+        guest = room.guest(limits=Limits(vcpus=1, memory_mb=64, disk_gb=1))
+        await room.driver.apply(guest)
+        count = ("/bin/grep", "-c", "^processor", "/proc/cpuinfo")
+        assert room.inside(guest, *count).stdout == "1\n"
+        resized = _next(guest, limits=Limits(vcpus=64, memory_mb=64, disk_gb=1))
+        assert (await room.driver.apply(resized)).fault == ""
+        assert room.inside(guest, *count).stdout == f"{os.cpu_count()}\n", "no more than the host has"
+        assert room.inside(guest, "/bin/sh", "-c", "echo >/proc/cpuinfo").returncode != 0
 
     tell(story)

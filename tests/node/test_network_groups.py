@@ -6,7 +6,20 @@ import pytest
 from msgspec.structs import replace
 
 from nacre.protocol.networks import SecurityGroup, SecurityGroupRule
-from tests.node.netlab import Lab, Machine, Pinging, egress, eventually, in_laboratory, network, new_id, open_group, port, rule
+from tests.node.netlab import (
+    Lab,
+    Machine,
+    Pinging,
+    command,
+    egress,
+    eventually,
+    in_laboratory,
+    network,
+    new_id,
+    open_group,
+    port,
+    rule,
+)
 
 pytestmark = pytest.mark.root
 
@@ -230,3 +243,43 @@ async def test_a_members_address_pair_is_a_member_too(lab: Lab) -> None:
     await eventually(lambda: talk.says("alive"), "the connection")
     await lab.apply(replace(friends, members=("10.0.0.0/29",)))
     await eventually(lambda: talk.says("silent"), "the end of the connection")
+
+
+@in_laboratory
+async def test_an_address_group_is_a_group_of_members_that_nobody_bears(lab: Lab) -> None:
+    net, others = network(), open_group()
+    offices = SecurityGroup(new_id(), members=("10.0.0.12/32", "10.0.0.128/25"))
+    inside = group(rule("ingress", 4, protocol="tcp", port_min=8000, port_max=8000, remote_group_id=offices.id))
+    await lab.apply(net, others, offices, inside)
+    server = await lab.guest(port(net, 11, inside.id))
+    one, two, three = [await lab.guest(port(net, host, others.id)) for host in (12, 13, 200)]
+    server.serve(8000)
+    assert [bool(guest.fetch("10.0.0.11", 8000)) for guest in (one, two, three)] == [True, False, True]
+    await lab.apply(replace(offices, members=("10.0.0.13/32",)))
+    assert [bool(guest.fetch("10.0.0.11", 8000)) for guest in (one, two, three)] == [False, True, False]
+
+
+@in_laboratory
+async def test_a_stateless_group_judges_each_packet_by_itself(lab: Lab) -> None:
+    net, clients = network(), open_group()
+    web = rule("ingress", 4, protocol="tcp", port_min=8000, port_max=8000)
+    answers = rule("egress", 4, protocol="tcp", port_min=1024, port_max=65535)
+    bare = SecurityGroup(new_id(), (web,), stateful=False)
+    await lab.apply(net, clients, bare)
+    server, client = await lab.guest(port(net, 11, bare.id)), await lab.guest(port(net, 12, clients.id))
+    server.serve(8000)
+    client.serve(9000)
+    # The question comes in; the answer is no part of it and has no rule.
+    assert client.fetch("10.0.0.11", 8000) is None
+    await lab.apply(replace(bare, rules=(web, answers)))
+    assert client.fetch("10.0.0.11", 8000) == "hello"
+    # What it asks itself is answered to a port that no rule lets in.
+    assert server.fetch("10.0.0.12", 9000) is None
+    assert (await asyncio.to_thread(server.get, "http://169.254.169.254/openstack"))[0] == 404
+    name = f"n{lab.config.cloud_id}-network-{net.id}"
+    assert "dport=8000" not in command("ip", "netns", "exec", name, "cat", "/proc/net/nf_conntrack")
+    await lab.restart()
+    assert client.fetch("10.0.0.11", 8000) == "hello"
+    # The same rules, tracked again: answers belong to what was let in.
+    await lab.apply(SecurityGroup(bare.id, (web,)))
+    assert client.fetch("10.0.0.11", 8000) == "hello"

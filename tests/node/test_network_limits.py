@@ -114,3 +114,8 @@ async def test_a_floating_ips_limits_are_its_own(lab: Lab) -> None:
     assert near(kbps(to_first), LIMIT_KBPS)
     await lab.apply(way)
     assert kbps(to_first) > 5 * LIMIT_KBPS
+    await lab.apply(limited)
+    outside = ("ip", "-n", f"n{lab.config.cloud_id}-network-{public.id}", "-d", "link")
+    assert "ifb" in command(*outside)
+    await lab.gone(limited)
+    assert "ifb" not in command(*outside)

@@ -227,3 +227,26 @@ async def test_a_port_that_another_program_has_stays_its_own(lab: Lab) -> None:
         thief.bind(("", free))
     await lab.gone(way)
     await eventually(lambda: fetch("127.0.0.1", free) is None, "the port is free")
+
+
+@in_laboratory
+async def test_ports_of_a_floating_ip_lead_to_different_guests(lab: Lab) -> None:
+    floating = "198.51.100.60"
+    ssh = forward(2201, 80, external_address=floating)
+    web = forward(2202, 80, to="10.0.0.12", external_address=floating)
+    public, net, group = network(PUBLIC, None, physical="public"), network(), open_group()
+    way = replace(router([net], public, 5), forwards=(ssh, web))
+    await lab.apply(public, net, group, way)
+    one, two = [await lab.guest(port(net, host, group.id)) for host in (11, 12)]
+    one.serve(80, "one")
+    two.serve(80, "two")
+    assert await asyncio.to_thread(fetch, floating, 2201) == "one"
+    assert await asyncio.to_thread(fetch, floating, 2202) == "two"
+    assert await asyncio.to_thread(fetch, floating, 80) is None
+    # A guest of the same router calls by the floating address, too.
+    assert (one.fetch(floating, 2202) or "").startswith("two")
+    await lab.restart()
+    assert await asyncio.to_thread(fetch, floating, 2201) == "one"
+    await lab.apply(replace(way, forwards=(replace(web, external_port=2203),)))
+    assert await asyncio.to_thread(fetch, floating, 2201) is None
+    assert await asyncio.to_thread(fetch, floating, 2203) == "two"

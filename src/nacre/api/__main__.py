@@ -79,6 +79,9 @@ async def run(config: ApiConfig) -> None:
         await Sites(cloud, Path(config.docker_sockets)).start()
     if config.docker_tcp_port:
         await serve_tcp(cloud, "demo", config.docker_tcp_port)
+    if config.nodes_port:
+        context = cloud.identity.authority.server_context(("nacre",), file="nodes.pem", strangers=True)
+        await web.TCPSite(runners[1], config.nodes_bind or None, config.nodes_port, backlog=BACKLOG, ssl_context=context).start()
     if config.docker_tls_port:
         await serve_tls(cloud, config.bind, config.docker_tls_port)
     # What was imported and built so far lives as long as the process: the collector need not walk it again and again.

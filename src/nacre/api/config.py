@@ -46,6 +46,10 @@ class ApiConfig(Struct, frozen=True):
     """A port of loopback on which the project `demo`'s Docker pane is served to everybody on this machine; 0: none."""
     docker_tls_port: int = 0
     """A port of `bind` on which every project's Docker pane is served to clients with certificates; 0: none."""
+    nodes_bind: str = ""
+    """The address on which nodes of other hosts come; empty: every address."""
+    nodes_port: int = 0
+    """The port there; 0: no other hosts."""
     strategy: Strategy = "spread"
     """Which of the hosts that can take a guest gets it."""
     security_compliance: SecurityCompliance = SecurityCompliance()

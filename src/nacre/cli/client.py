@@ -5,6 +5,7 @@ Only the standard library (and PyYAML for clouds.yaml), so that commands start f
 
 import http.client
 import json
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +45,15 @@ def send(
     headers: dict[str, str] | None = None,
     content: bytes | BinaryIO | Iterable[bytes] | None = None,
     timeout_s: float = TIMEOUT_S,
+    context: ssl.SSLContext | None = None,
 ) -> Reply:
     """One request. Raises ApiError with the server's own words for an answer of 400 or more, and with status 0 when nobody answers."""
     parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s, context=context)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), body=content, headers=headers or {})
         answer = connection.getresponse()

@@ -1,36 +1,15 @@
 """`nacre doctor`: checks the host by trying, and names the remedy of what fails."""
 
-import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import click
 
-from nacre.cli import packages, probes, processes, source, subnets
+from nacre.cli import packages, processes, source, subnets
 from nacre.cli.output import emit_json, format_option, table
 from nacre.cli.state import COMMAND, State, opened, say, state_option
-
-Result = Literal["ok", "failed", "warning", "skipped"]
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    probe: Callable[[], str]
-    remedy: str
-    required: bool = True
-    root: bool = False
-    """Only root can try it."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    check: str
-    result: Result
-    detail: str
-    remedy: str = ""
+from nacre.node import probes
+from nacre.node.acceptance import Check, examine, host_checks
 
 
 @click.command()
@@ -52,60 +31,22 @@ def doctor(directory: Path | None, form: str) -> None:
         raise SystemExit(1)
 
 
-def examine(check: Check) -> Finding:
-    if check.root and os.geteuid() != 0:
-        return Finding(check.name, "skipped", "needs root")
-    try:
-        return Finding(check.name, "ok", check.probe())
-    except (probes.Failed, OSError) as error:
-        return Finding(check.name, "failed" if check.required else "warning", str(error), check.remedy)
+def debian_packages() -> str:
+    absent = packages.missing("node")
+    if absent:
+        raise probes.Failed("missing: " + ", ".join(f"{package.name} ({package.reason})" for package in absent))
+    return "all there"
 
 
 def checks(state: State) -> list[Check]:
     """Every check, in the order in which a cloud would meet them."""
     there = next(path for path in (state.dir, *state.dir.parents) if path.is_dir())
     return [
-        Check(
-            "packages", probes.debian_packages, f"Run: {packages.install_line(packages.missing('node'))} (`up` does it as root)."
-        ),
-        Check(
-            "namespaces", probes.namespaces, "The kernel needs CONFIG_NAMESPACES; in a container, run it privileged.", root=True
-        ),
-        Check("user namespaces", probes.user_namespaces, "Run: sysctl -w user.max_user_namespaces=65536", root=True),
-        Check(
-            "overlayfs",
-            lambda: probes.overlay(there),
-            "Run: modprobe overlay; or choose a --state on ext4, xfs or btrfs.",
-            root=True,
-        ),
-        Check(
-            "idmapped mounts",
-            lambda: probes.idmapped_mounts(there),
-            "They need Linux 5.12 (on ext4, xfs), 5.15 (btrfs) or 5.19 (overlay): choose a --state on such a file system, or a newer kernel.",
-            root=True,
-        ),
-        Check(
-            "cgroups",
-            probes.cgroups,
-            "Boot with the controllers on: cgroup_enable=memory systemd.unified_cgroup_hierarchy=1",
-            root=True,
-        ),
-        Check("seccomp", probes.seccomp, "The kernel needs CONFIG_SECCOMP_FILTER."),
-        Check("container runtime", probes.container_runtime, "Run: apt-get install -y crun"),
-        Check("links", probes.links, "Run: modprobe -a veth bridge vxlan", root=True),
-        Check("bridge netfilter", probes.bridge_netfilter, "Run: modprobe br_netfilter", root=True),
-        Check(
-            "nftables",
-            probes.nftables,
-            "Run: modprobe -a nf_tables nft_ct nft_nat nft_masq; apt-get install -y nftables",
-            root=True,
-        ),
-        Check("disk", lambda: probes.disk(there), "Free some space, or choose another --state."),
-        Check("memory", probes.memory, "Nacre itself takes about 100 MB; each server what its flavor says at most."),
+        Check("packages", debian_packages, f"Run: {packages.install_line(packages.missing('node'))} (`up` does it as root)."),
+        *host_checks(there),
         Check("state directory", lambda: reachable(state, there), "Choose a --state below /var/lib, /srv or /opt.", root=True),
         Check("port", lambda: port(state), f"Choose another: {COMMAND} up --port N"),
         Check("external subnet", lambda: external(state), "Free one of 172.24.4.0/24 and the like, or remove a stale route."),
-        Check("clock", probes.clock, "Set it, and install an NTP client: apt-get install -y systemd-timesyncd"),
         Check(
             "machines (KVM)", probes.kvm, "Only virtual machines need it: turn virtualization on in the firmware.", required=False
         ),

@@ -1,5 +1,6 @@
 """`nacre down`: stops the processes; with --purge leaves no trace."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -31,16 +32,29 @@ def down(directory: Path | None, purge: bool) -> None:
         return
     if os.geteuid() != state.cloud_file.stat().st_uid:
         raise click.ClickException("this cloud belongs to another user; run this as the one that made it (sudo?)")
+    names = joined_names(state) if cloud.joined else []
     with locked(state):
         stopped = stop_processes(state)
         if purge:
             remove(state, cloud)
     if purge:
-        say(f"The cloud is gone: no process, namespace, link, mount, cgroup, rule or file of it in {state.dir} is left.")
+        what = "The host" if cloud.joined else "The cloud"
+        say(f"{what} is gone: no process, namespace, link, mount, cgroup, rule or file of it in {state.dir} is left.")
+        if names:
+            say(
+                f"The cloud at {cloud.joined} still has it in its books, as a host that is down. There: nacre host remove {' '.join(names)}"
+            )
     elif stopped:
-        say(f"Stopped; servers run on. Start again with: {COMMAND} up{state.option}")
+        say(f"Stopped; servers run on. Start again with: {COMMAND} {'join' if cloud.joined else 'up'}{state.option}")
     else:
-        say("The cloud was stopped already; nothing to do.")
+        say(f"The {'host' if cloud.joined else 'cloud'} was stopped already; nothing to do.")
+
+
+def joined_names(state: State) -> list[str]:
+    """As the cloud knows the host, or the simulated hosts, of this state directory; none before it has enrolled."""
+    if not state.node_config.exists():
+        return []
+    return [host["hostname"] for host in json.loads(state.node_config.read_text())["joined"]]
 
 
 def remove(state: State, cloud: Cloud) -> None:
@@ -58,10 +72,16 @@ def remove(state: State, cloud: Cloud) -> None:
         else:
             entry.unlink()
     unregister(cloud.cloud_id)
-    if os.geteuid() == 0 and cloud.user == API_USER and not registered():
+    if os.geteuid() == 0 and cloud.user == API_USER and not any(has_api(place) for place in registered().values()):
         remove_user()
     state.cloud_file.unlink()
     remove_empty(state)
+
+
+def has_api(directory: Path) -> bool:
+    """Whether that is a cloud with an API process, whose user is still needed: a host that has joined has none."""
+    found = State(directory).load()
+    return found is not None and not found.joined
 
 
 def remove_empty(state: State) -> None:

@@ -20,7 +20,8 @@ READ_BYTES_MAX = 1 << 20
 def logs(which: str | None, directory: Path | None, follow: bool, count: int) -> None:
     """Show what the API and node processes logged."""
     state = opened(directory)
-    state.require()
+    if state.load() is None:
+        state.require()
     names = [which] if which else ["api", "node"]
     paths = {name: state.log_file(name) for name in names}
     positions: dict[str, int] = {}

@@ -19,6 +19,7 @@ import msgspec
 from nacre.api.config import ApiConfig, Bootstrap
 from nacre.cli import settings as operator_settings
 from nacre.cli import source, subnets
+from nacre.cli.host import parse_place, reachable
 from nacre.cli.state import API_USER, FACTS, Cloud, State, register, registered, say, write
 from nacre.cloud.scheduler import Strategy
 from nacre.node.config import NodeConfig
@@ -166,6 +167,8 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
         docker_sockets=str(state.docker),
         docker_tcp_port=cloud.docker_tcp_port,
         docker_tls_port=cloud.docker_tls_port,
+        nodes_bind=cloud.nodes_address,
+        nodes_port=cloud.nodes_port,
         strategy=cast(Strategy, cloud.strategy),
         **operator_settings.groups(cloud.settings),
     )
@@ -177,6 +180,7 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
         api_uid=account.pw_uid,
         hostname=socket.gethostname(),
         simulated_hosts=cloud.simulated_hosts,
+        tunnel_ip=reachable(cloud.nodes_address) if cloud.nodes_port and not cloud.simulated_hosts else None,
         facts=(str(FACTS), str(state.facts)),
     )
     write(state.api_config, msgspec.json.encode(api).decode(), mode=0o640, gid=account.pw_gid)
@@ -215,6 +219,7 @@ def settle(
     docker_tls: int | None = None,
     strategy: str | None = None,
     settings: tuple[str, ...] = (),
+    nodes: str | None = None,
 ) -> Cloud:
     """The cloud of a state directory as it shall run now: made at the first start, otherwise with the port that was asked for."""
     cloud = state.load()
@@ -235,6 +240,11 @@ def settle(
         if docker_tls and not subnets.port_free(docker_tls):
             raise click.ClickException(f"port {docker_tls} is in use on this machine: choose another with --docker-tls")
         cloud.docker_tls_port = docker_tls
+    if nodes is not None:
+        address, place = parse_place(nodes)
+        if place and not subnets.port_free(place):
+            raise click.ClickException(f"port {place} is in use on this machine: choose another with --nodes")
+        cloud.nodes_address, cloud.nodes_port = address, place
     cloud.strategy = strategy or cloud.strategy
     cloud.settings = operator_settings.merged(cloud.settings, settings)
     cloud.simulated_hosts = simulate or cloud.simulated_hosts

@@ -59,6 +59,12 @@ class Cloud:
     """Where the Docker pane of the project `demo` is open to everybody on this machine; 0: nowhere."""
     docker_tls_port: int = 0
     """Where the Docker pane of every project is open to clients with certificates; 0: nowhere."""
+    nodes_address: str = ""
+    """The address of this machine at which other hosts come; empty: at every one."""
+    nodes_port: int = 0
+    """The port there; 0: no other hosts."""
+    joined: str = ""
+    """The URL of the cloud whose host this machine has become: there is a node here and no API. `cloud_id` is then this host's own."""
     strategy: str = "spread"
     """Which of the hosts that can take a guest gets it: spread, binpack or random."""
     settings: dict[str, str] = field(default_factory=dict)
@@ -122,6 +128,8 @@ class State:
         cloud = self.load()
         if cloud is None:
             raise click.ClickException(f"no cloud in {self.dir}: start one with `{COMMAND} up{self.option}`")
+        if cloud.joined:
+            raise click.ClickException(f"{self.dir} is a host of the cloud at {cloud.joined}: type this on that cloud's machine")
         return cloud
 
     @property

@@ -35,6 +35,10 @@ COUNTS = (
 def status(directory: Path | None, form: str) -> None:
     """Show the cloud's processes, memory, hosts and counts. Exits with 1 when it does not serve."""
     state = opened(directory)
+    known = state.load()
+    if known is not None and known.joined:
+        show_joined(state, known, form)
+        return
     cloud = state.require()
     seen = health(cloud)
     report = {
@@ -58,6 +62,33 @@ def status(directory: Path | None, form: str) -> None:
     else:
         click.echo(rendered(report))
     if seen is None:
+        raise SystemExit(1)
+
+
+def show_joined(state: State, cloud: Cloud, form: str) -> None:
+    """A machine that is a host of a cloud elsewhere: its processes, and what the cloud says of it. Exits with 1 when it is not up."""
+    from nacre.cli.join import load_node, standing
+
+    rows = [row for row in process_rows(state) if row["name"] != "api"]
+    hosts: list[dict[str, Any]] = []
+    cause = "" if state.node_config.exists() else "it has not enrolled: repeat the command `nacre join`"
+    try:
+        if not cause:
+            config = load_node(state)
+            hosts += [standing(config, host) for host in config.joined[:HOSTS_SHOWN_MAX]]
+    except ApiError as error:
+        cause = error.message
+    report = {"state": str(state.dir), "joined": cloud.joined, "processes": rows, "hosts": hosts, "cause": cause}
+    if form == "json":
+        emit_json(report)
+    else:
+        click.echo(f"{state.dir} is a host of the cloud at {cloud.joined}.\n")
+        click.echo(
+            table(("process", "pid", "memory (PSS, MB)"), [(r["name"], r["pid"] or "stopped", r["pss_mb"] or "-") for r in rows])
+        )
+        columns = ("hostname", "id", "connected", "acceptance", "guests")
+        click.echo("\n" + table(columns, [[host[name] for name in columns] for host in hosts]) if hosts else cause)
+    if cause or not all(host["connected"] for host in hosts):
         raise SystemExit(1)
 
 

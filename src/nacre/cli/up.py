@@ -15,6 +15,7 @@ import click
 
 from nacre.cli import packages, processes
 from nacre.cli.client import ApiError, send
+from nacre.cli.host import parse_place
 from nacre.cli.state import COMMAND, Cloud, State, opened, say, state_option
 
 READY_WAIT_S = 90.0
@@ -50,6 +51,11 @@ LOG_TAIL_LINES = 15
     help="Serve every project's Docker pane on this port to clients with certificates (0: no more). Kept for the next start.",
 )
 @click.option(
+    "--nodes",
+    metavar="[ADDRESS:]PORT",
+    help="Let other machines join as hosts, by TLS at this place (0: no more). Kept for the next start.",
+)
+@click.option(
     "--strategy",
     type=click.Choice(["spread", "binpack", "random"]),
     help="Which of the hosts that can take a guest gets it: the least used, the fullest, or any. Kept for the next start.",
@@ -69,6 +75,7 @@ def up(
     simulate: int | None,
     docker_tcp: int | None,
     docker_tls: int | None,
+    nodes: str | None,
     strategy: str | None,
     settings: tuple[str, ...],
 ) -> None:
@@ -80,12 +87,16 @@ def up(
     state = opened(directory)
     os.umask(0o022)
     existing = state.load()
+    if existing is not None and existing.joined:
+        raise click.ClickException(
+            f"{state.dir} is a host of the cloud at {existing.joined}: {COMMAND} join{state.option} starts its node"
+        )
     simulated = bool(simulate or (existing and existing.simulated_hosts))
     if not simulated:
         require_root(state)
         packages.ensure("node")
     with locked(state):
-        cloud, started = start(state, port, simulate, docker_tcp, docker_tls, strategy, settings)
+        cloud, started = start(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes)
     if started:
         register_default_images(state, cloud)
     say(next_steps(state, cloud, started=started))
@@ -132,6 +143,7 @@ def start(
     docker_tls: int | None = None,
     strategy: str | None = None,
     settings: tuple[str, ...] = (),
+    nodes: str | None = None,
 ) -> tuple[Cloud, bool]:
     """The cloud, serving, and whether this call started it."""
     running = processes.find(state.pid_file("supervisor"))
@@ -145,6 +157,8 @@ def start(
             raise click.ClickException(f"the cloud runs with another number of hosts; first: {COMMAND} down{state.option}")
         if docker_tcp not in (None, cloud.docker_tcp_port) or docker_tls not in (None, cloud.docker_tls_port):
             raise click.ClickException(f"the cloud runs; to change a Docker port: {COMMAND} down{state.option}, then `up` again")
+        if nodes is not None and parse_place(nodes) != (cloud.nodes_address, cloud.nodes_port):
+            raise click.ClickException(f"the cloud runs; to change --nodes: {COMMAND} down{state.option}, then `up` again")
         if strategy not in (None, cloud.strategy):
             raise click.ClickException(
                 f"the cloud runs and places by {cloud.strategy}; to change it: {COMMAND} down{state.option}, then `up` again"
@@ -156,7 +170,7 @@ def start(
     # These imports cost more than a no-op `up` should.
     from nacre.cli import provision, source
 
-    cloud = provision.settle(state, port, simulate, docker_tcp, docker_tls, strategy, settings)
+    cloud = provision.settle(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes)
     code = source.prepare(state, shared=os.geteuid() == 0)
     provision.write_configs(state, cloud, code)
     start_supervisor(state, code)

@@ -7,6 +7,10 @@ ANY  /hosts/{host}/ports/{port}/v1/...    the catalog, as the project of that po
 GET, POST /hosts/{host}/guests/{guest}/password    what a guest told of the password that it chose, encrypted with its owner's key
 POST /streams/{id}      a dial-back: the bytes that a client waits for, under a one-time id
 GET  /streams/{id}      an open dial-back: a WebSocket on which bytes go both ways
+GET, POST /enrol, GET /hosts/{host}    how hosts join (see `enrolment`)
+
+The same is served on two doors. By the unix socket comes the node of this machine, known by its user. By TLS come hosts that have joined:
+each speaks for the host in its certificate and no other, and without one only /enrol answers.
 """
 
 import asyncio
@@ -16,31 +20,46 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from aiohttp import WSMsgType, web
+from cryptography import x509
 
 from nacre.cloud.compute import passwords
 from nacre.cloud.compute.images import host_needs
 from nacre.cloud.core import Cloud
 from nacre.cloud.errors import CloudError, Unavailable
+from nacre.cloud.hosts import joining
+from nacre.cloud.identity.authority import host_of, serial_of
 from nacre.cloud.network import names
+from nacre.gateway import enrolment
 from nacre.gateway.stream import BEAT_EVERY_S, LOST_AFTER_BEATS, HostStream
 from nacre.gateway.streams import OpenStream, error_of
-from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_node
-from nacre.protocol.messages import Hello
+from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_node, encode
+from nacre.protocol.messages import Hello, Refuse
 from nacre.protocol.streams import Failure
 
 DIAL_TIMEOUT_S = 20.0
 DIAL_BYTES_MAX = 64 * 1024 * 1024
 HELLO_TIMEOUT_S = 10.0
+HOST_ID = web.RequestKey("host_id", str)
+"""In a request: the host whose certificate the connection has shown."""
 LEASE_S = BEAT_EVERY_S * LOST_AFTER_BEATS
 
 T = TypeVar("T")
 
 log = logging.getLogger("nacre.gateway")
+
+
+@dataclass(frozen=True)
+class Waiting(Generic[T]):
+    """What a dial waits for, and from whom."""
+
+    host_id: str
+    answer: "asyncio.Future[T]"
 
 
 class Hub:
@@ -49,8 +68,8 @@ class Hub:
     def __init__(self, node_uids: frozenset[int]) -> None:
         self._node_uids = node_uids
         self._streams: dict[str, HostStream] = {}
-        self._dials: dict[str, asyncio.Future[bytes]] = {}
-        self._opens: dict[str, asyncio.Future[OpenStream]] = {}
+        self._dials: dict[str, Waiting[bytes]] = {}
+        self._opens: dict[str, Waiting[OpenStream]] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._cloud: Cloud | None = None
         self._heard_s: dict[str, float] = {}
@@ -79,14 +98,14 @@ class Hub:
     async def open(self, host_id: str, kind: str, ident: str, params: dict[str, Any]) -> OpenStream:
         return await self._ask(self._opens, host_id, kind, ident, params)
 
-    async def _ask(self, waiting: dict[str, asyncio.Future[T]], host_id: str, kind: str, ident: str, params: dict[str, Any]) -> T:
+    async def _ask(self, waiting: dict[str, Waiting[T]], host_id: str, kind: str, ident: str, params: dict[str, Any]) -> T:
         """Send a dial under a one-time id and wait for what comes back under it."""
         stream = self._streams.get(host_id)
         if stream is None:
             raise Unavailable(f"The host {host_id} is not connected; try again when it is back.", code="HostNotConnected")
         key = secrets.token_urlsafe(24)
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        waiting[key] = answer
+        waiting[key] = Waiting(host_id, answer)
         stream.dial(key, kind, ident, params)
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
@@ -97,7 +116,7 @@ class Hub:
             waiting.pop(key, None)
 
     def application(self, cloud: Cloud) -> web.Application:
-        """The HTTP side, to be served on the unix socket."""
+        """The HTTP side, to be served on the unix socket and, where other hosts may join, by TLS."""
         self._cloud = cloud
         app = web.Application(client_max_size=DIAL_BYTES_MAX, middlewares=[self._check_peer])
         app.on_shutdown.append(self._end_streams)
@@ -108,6 +127,9 @@ class Hub:
             app.router.add_route(method, "/hosts/{host}/guests/{guest}/password", self._serve_password)
         app.router.add_post("/streams/{stream}", self._serve_dial_back)
         app.router.add_get("/streams/{stream}", self._serve_open_stream)
+        app.router.add_get(enrolment.PATH, self._show_authority)
+        app.router.add_post(enrolment.PATH, self._enrol)
+        app.router.add_get("/hosts/{host}", self._show_host)
         return app
 
     async def _end_streams(self, app: web.Application) -> None:
@@ -116,11 +138,45 @@ class Hub:
 
     @web.middleware
     async def _check_peer(self, request: web.Request, handler: object) -> web.StreamResponse:
-        """Only the node's user may speak here (SO_PEERCRED, unix(7))."""
+        """On the unix socket only the node's user may speak (SO_PEERCRED, unix(7)), by TLS only hosts, each for itself."""
+        tls = request.transport.get_extra_info("ssl_object") if request.transport else None
+        if tls is not None:
+            self._check_certificate(request, tls.getpeercert(binary_form=True))
+            return await handler(request)  # type: ignore[operator, no-any-return]
         peer = request.transport.get_extra_info("socket") if request.transport else None
-        if peer is None or _peer_uid(peer) not in self._node_uids:
+        if peer is None or peer.family != socket.AF_UNIX or _peer_uid(peer) not in self._node_uids:
             raise web.HTTPForbidden(text="this socket is for the node")
         return await handler(request)  # type: ignore[operator, no-any-return]
+
+    def _check_certificate(self, request: web.Request, der: bytes | None) -> None:
+        """Raises HTTPForbidden. Looked up at each request: a connection may outlive its host's membership."""
+        assert self._cloud is not None
+        if request.path == enrolment.PATH:
+            return
+        if der is None:
+            raise web.HTTPForbidden(text="only a host with its certificate may ask for this; without one it may enrol")
+        certificate = x509.load_der_x509_certificate(der)
+        host_id = self._cloud.store.read_now(joining.holder, serial_of(certificate))
+        if host_id is None or host_id != host_of(certificate):
+            raise web.HTTPForbidden(text="the certificate is none of a host's, or its host was removed from the cloud")
+        if request.match_info.get("host", host_id) != host_id:
+            raise web.HTTPForbidden(text="the certificate is another host's")
+        request[HOST_ID] = host_id
+
+    async def _show_authority(self, request: web.Request) -> web.Response:
+        assert self._cloud is not None
+        return await enrolment.show_authority(self._cloud)
+
+    async def _enrol(self, request: web.Request) -> web.Response:
+        assert self._cloud is not None
+        return await enrolment.enrol(self._cloud, request)
+
+    async def _show_host(self, request: web.Request) -> web.Response:
+        assert self._cloud is not None
+        host_id = request.match_info["host"]
+        if HOST_ID not in request:
+            raise web.HTTPNotFound(text="only hosts that have joined ask for this")
+        return enrolment.show_host(self._cloud, host_id, connected=host_id in self._streams)
 
     async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
         assert self._cloud is not None
@@ -134,8 +190,13 @@ class Hub:
         except msgspec.DecodeError as error:
             log.warning("a node's first frame was not understood: %s", error)
             return websocket
-        if isinstance(hello, Hello):
-            await self._run(HostStream(self._cloud, websocket, hello))
+        if not isinstance(hello, Hello):
+            return websocket
+        known = request.get(HOST_ID)
+        if known not in (None, hello.host_id):
+            await websocket.send_bytes(encode(Refuse("the certificate is another host's")))
+            return websocket
+        await self._run(HostStream(self._cloud, websocket, hello, certified=known is not None))
         return websocket
 
     async def _run(self, stream: HostStream) -> None:
@@ -185,9 +246,7 @@ class Hub:
         return web.Response()
 
     async def _serve_dial_back(self, request: web.Request) -> web.StreamResponse:
-        answer = self._dials.get(request.match_info["stream"])
-        if answer is None or answer.done():
-            raise web.HTTPNotFound(text="nobody waits for this stream")
+        answer = _answer_to(self._dials, request)
         data = await request.read()
         if not answer.done():
             if request.headers.get("X-Nacre-Failure"):
@@ -198,9 +257,7 @@ class Hub:
 
     async def _serve_open_stream(self, request: web.Request) -> web.StreamResponse:
         """Hand the node's WebSocket to who waits for it, and keep it until that one is done."""
-        answer = self._opens.get(request.match_info["stream"])
-        if answer is None or answer.done():
-            raise web.HTTPNotFound(text="nobody waits for this stream")
+        answer = _answer_to(self._opens, request)
         websocket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MAX, compress=False)
         await websocket.prepare(request)
         stream = OpenStream(websocket)
@@ -215,6 +272,14 @@ class Hub:
         answer.set_result(stream)
         await stream.closed.wait()
         return websocket
+
+
+def _answer_to(waiting: dict[str, Waiting[T]], request: web.Request) -> "asyncio.Future[T]":
+    """Raises HTTPNotFound where nobody waits, or not for the host that comes."""
+    found = waiting.get(request.match_info["stream"])
+    if found is None or found.answer.done() or request.get(HOST_ID, found.host_id) != found.host_id:
+        raise web.HTTPNotFound(text="nobody waits for this stream")
+    return found.answer
 
 
 def _now_s() -> float:

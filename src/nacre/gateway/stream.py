@@ -11,7 +11,8 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from nacre.cloud.compute import observations as compute
 from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import derived
-from nacre.cloud.hosts import desired, operations
+from nacre.cloud.errors import Forbidden
+from nacre.cloud.hosts import desired, joining, operations
 from nacre.cloud.hosts.compilers import COMPILERS
 from nacre.cloud.network import observations as network
 from nacre.cloud.network.placing import place_routers
@@ -22,6 +23,7 @@ from nacre.protocol import (
     Changed,
     Desired,
     Dial,
+    Examined,
     Fetch,
     FromApi,
     Hello,
@@ -45,10 +47,12 @@ log = logging.getLogger("nacre.gateway")
 class HostStream:
     """From Hello to the end of the connection."""
 
-    def __init__(self, cloud: Cloud, socket: web.WebSocketResponse, hello: Hello) -> None:
+    def __init__(self, cloud: Cloud, socket: web.WebSocketResponse, hello: Hello, *, certified: bool = False) -> None:
         self.cloud = cloud
         self.host_id = hello.host_id
         self._hello = hello
+        self._certified = certified
+        """Whether it came by TLS and its certificate names this host."""
         self._socket = socket
         self._observed: dict[tuple[str, str], Observation] = {}
         self._heard = 0
@@ -57,6 +61,9 @@ class HostStream:
         self._outbox: asyncio.Queue[FromApi] = asyncio.Queue()
         self.facts = dict(hello.facts)
         self._drivers_changed = False
+        self._ending: asyncio.Task[bool] | None = None
+        self._examined: str | None = None
+        """What the node found against its host, until it is recorded; empty where nothing is."""
         self._told: int | None = None
         """The revision of the desired state that was sent last; None until the node's first fetch."""
 
@@ -71,14 +78,20 @@ class HostStream:
             reason = f"no common protocol version: the node speaks {self._hello.protocol_min} to {self._hello.protocol_max}"
             await self._socket.send_bytes(encode(Refuse(reason)))
             return
-        await self.cloud.store.write(_join, self._hello)
+        try:
+            accepted = await self.cloud.store.write(_join, self._hello, self._certified)
+        except Forbidden as error:
+            await self._socket.send_bytes(encode(Refuse(error.message)))
+            return
         unwatch = self.cloud.store.watch(desired.topic(self.host_id), self._changed)
+        unwatch_removal = self.cloud.store.watch(joining.topic_removed(self.host_id), self._removed)
         tasks = [asyncio.create_task(self._write_frames()), asyncio.create_task(self._record())]
-        self.send(Welcome(version, self.cloud.settings.cloud_id, BEAT_EVERY_S))
+        self.send(Welcome(version, self.cloud.settings.cloud_id, BEAT_EVERY_S, examine=not accepted))
         try:
             await self._read_frames()
         finally:
             unwatch()
+            unwatch_removal()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -91,6 +104,11 @@ class HostStream:
 
     def _changed(self, topic: str, revision: int) -> None:
         self.send(Changed(revision))
+
+    def _removed(self, topic: str, value: None) -> None:
+        """The host is none of the cloud's any more: nothing that it says counts from here on."""
+        log.info("host %s was removed: its stream is ended", self.host_id)
+        self._ending = asyncio.create_task(self._socket.close(code=WSCloseCode.POLICY_VIOLATION))
 
     async def _read_frames(self) -> None:
         while True:
@@ -120,6 +138,9 @@ class HostStream:
                         self._wake.set()
                     # A new mapping each time: the scheduler may be reading the old one in the store's thread.
                     self.facts = {name: value for name, value in {**self.facts, **facts}.items() if value is not None}
+            case Examined(cause=cause):
+                self._examined = cause
+                self._wake.set()
             case Hello():
                 log.warning("host %s said hello twice", self.host_id)
 
@@ -156,6 +177,10 @@ class HostStream:
             if self._drivers_changed:
                 self._drivers_changed = False
                 await self.cloud.store.write(note_drivers, self.host_id, list(self.facts["volume_drivers"]))
+            if self._examined is not None:
+                cause, self._examined = self._examined, None
+                await self.cloud.store.write(joining.accept, self.host_id, cause)
+                log.info("host %s is %s", self.host_id, f"not accepted: {cause}" if cause else "accepted")
             while self._observed:
                 keys = list(self._observed)[:BATCH_OBSERVATIONS_MAX]
                 batch = [self._observed.pop(key) for key in keys]
@@ -168,11 +193,14 @@ class HostStream:
             self.send(Recorded(self._heard))
 
 
-def _join(conn: sa.Connection, hello: Hello) -> None:
+def _join(conn: sa.Connection, hello: Hello, certified: bool) -> bool:
+    """Returns whether the host is accepted. Raises Forbidden."""
+    joining.admit(conn, hello.host_id, certified=certified)
     row = operations.register(conn, hello)
     place_routers(conn, hello.host_id)
     note_drivers(conn, hello.host_id, list(hello.facts.get("volume_drivers", ())))
     log.info("host %s (%s) %s", hello.hostname, hello.host_id, "joined" if row["joined"] else "is back")
+    return bool(row["acceptance"] == "accepted")
 
 
 def _desired(conn: sa.Connection, host_id: str, since: int) -> Desired:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nacre.node import facts
-from nacre.node.agent import Agent, Api, Host
+from nacre.node.acceptance import examine_host
+from nacre.node.agent import Agent, Api, Host, LocalApi, joined_api
 from nacre.node.config import NodeConfig, load
 from nacre.node.runtimes.simulated import SimulatedGuests, SimulatedNetwork, SimulatedStreams, SimulatedVolumes
 from nacre.protocol.messages import Capacity
@@ -34,6 +35,9 @@ SIMULATED_FACTS: dict[str, Any] = {
     "system_overload_10min": "00",
 }
 
+UNFIT_FACT = "simulated_unfit"
+"""A fact that makes the examination of a simulated host fail, with this cause."""
+
 log = logging.getLogger("nacre.node")
 
 
@@ -54,8 +58,8 @@ async def _run(config: NodeConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    api = Api(config.gateway_socket, config.api_uid, config.host_id)
-    agents = _simulated(config, api) if config.simulated_hosts else [_real(config, api)]
+    apis = _apis(config)
+    agents = _simulated(config, apis) if config.simulated_hosts else [_real(config, apis[0])]
     tasks = [asyncio.create_task(agent.run()) for agent in agents]
     waiting = asyncio.create_task(_wait(stop))
     # An agent that ends has failed: the process goes with it, and whoever supervises it starts it again.
@@ -65,7 +69,8 @@ async def _run(config: NodeConfig) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     for agent in agents:
         await agent.close()
-    await api.close()
+    for api in apis:
+        await api.close()
     waiting.cancel()
     for task in done:
         if task is not waiting:
@@ -74,6 +79,13 @@ async def _run(config: NodeConfig) -> None:
 
 async def _wait(stop: asyncio.Event) -> None:
     await stop.wait()
+
+
+def _apis(config: NodeConfig) -> list[Api]:
+    """One for all hosts of this machine's cloud; one for each host that has joined, with its own certificate."""
+    if config.joined:
+        return [joined_api(config, host) for host in config.joined]
+    return [LocalApi(config.gateway_socket, config.api_uid, config.host_id)]
 
 
 def _real(config: NodeConfig, api: Api) -> Agent:
@@ -90,20 +102,29 @@ def _real(config: NodeConfig, api: Api) -> Agent:
         hypervisor_type="container",
         tunnel_ip=config.tunnel_ip,
     )
-    return Agent(host, api, guests, network, volumes, streams, facts=facts.Facts(config.facts_folders))
+    return Agent(
+        host, api, guests, network, volumes, streams, facts.Facts(config.facts_folders), lambda: examine_host(config.state)
+    )
 
 
-def _simulated(config: NodeConfig, api: Api) -> list[Agent]:
+def _simulated(config: NodeConfig, apis: list[Api]) -> list[Agent]:
     """So many hosts that are nothing but their state."""
     boot_id, first = str(uuid.uuid4()), config.simulated_first
-    return [_simulated_host(config, api, number, boot_id) for number in range(first, first + config.simulated_hosts)]
+    if config.joined:
+        pairs = zip(config.joined, apis, strict=True)
+        return [_simulated_host(config, api, host.host_id, host.hostname, boot_id) for host, api in pairs]
+    return [
+        _simulated_host(
+            config, apis[0], str(uuid.uuid5(uuid.NAMESPACE_OID, f"{config.cloud_id}/{number}")), f"sim-{number:04}", boot_id
+        )
+        for number in range(first, first + config.simulated_hosts)
+    ]
 
 
-def _simulated_host(config: NodeConfig, api: Api, number: int, boot_id: str) -> Agent:
+def _simulated_host(config: NodeConfig, api: Api, host_id: str, hostname: str, boot_id: str) -> Agent:
     """Its facts can be set in the folders for facts: for all of them there, for one in a folder of its name."""
-    hostname = f"sim-{number:04}"
     host = Host(
-        id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{config.cloud_id}/{number}")),
+        id=host_id,
         hostname=hostname,
         boot_id=boot_id,
         capacity=SIMULATED_CAPACITY,
@@ -113,7 +134,12 @@ def _simulated_host(config: NodeConfig, api: Api, number: int, boot_id: str) -> 
     folders = [place for folder in config.facts_folders for place in (folder, folder / hostname)]
     own = facts.Facts(folders, given={**SIMULATED_FACTS, "hostname": hostname})
     guests = SimulatedGuests()
-    return Agent(host, api, guests, SimulatedNetwork(), SimulatedVolumes(), SimulatedStreams(guests), facts=own)
+
+    async def examine() -> str:
+        """Nothing is against it, but what its facts say for a test's sake."""
+        return str(own.all().get(UNFIT_FACT, ""))
+
+    return Agent(host, api, guests, SimulatedNetwork(), SimulatedVolumes(), SimulatedStreams(guests), own, examine)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import contextlib
 import hashlib
 import logging
 import socket
+import ssl
 import struct
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from aiohttp import web
 from yarl import URL
 
 from nacre.node import talks
+from nacre.node.config import JoinedHost, NodeConfig
 from nacre.node.drivers import GuestDriver, NetworkDriver, StreamServer, VolumeDriver
 from nacre.node.facts import Facts
 from nacre.node.reconcile import Reconciler
@@ -26,6 +28,7 @@ from nacre.protocol import (
     Changed,
     Desired,
     Dial,
+    Examined,
     Fetch,
     Hello,
     Observation,
@@ -45,8 +48,13 @@ REPORT_EVERY_S = 0.002
 """Observations that come within this time share a frame."""
 BLOB_TIMEOUT_S = 3600.0
 NAME_TIMEOUT_S = 3.0
+EXAMINE_AGAIN_S = 30.0
+"""After so long a host that was found wanting is examined again: somebody may have seen to it."""
 RELAY_TIMEOUT_S = 660.0
 """Longer than the longest query waits."""
+
+Examine = Callable[[], Awaitable[str]]
+"""What is against this host; empty where nothing is."""
 
 log = logging.getLogger("nacre.node")
 
@@ -63,25 +71,34 @@ class Host(msgspec.Struct, frozen=True):
     tunnel_ip: str | None = None
 
 
-class Api:
-    """HTTP to the API process over its unix socket. Also the image cache's source of bytes."""
+class Refused(ConnectionError):
+    """The API process is there, and does not want this host."""
 
-    def __init__(self, path: str, uid: int, host_id: str) -> None:
-        self._path = path
-        self._uid = uid
+
+class Api:
+    """HTTP to an API process. Also the image cache's source of bytes."""
+
+    def __init__(self, host_id: str, url: str, connector: aiohttp.BaseConnector) -> None:
         self._host_id = host_id
-        self.session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path, limit=0), base_url="http://nacre")
+        self._url = url
+        self.session = aiohttp.ClientSession(connector=connector, base_url=url)
+
+    def check(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        """Raises PermissionError when the other end is not the API. By TLS the handshake has seen to that."""
 
     async def connect(self) -> aiohttp.ClientWebSocketResponse:
         """Open the stream. Raises OSError, also when the socket's other end is not the API's user."""
         try:
             websocket = await self.session.ws_connect("/stream", max_msg_size=FRAME_BYTES_MAX, compress=0)
+        except aiohttp.WSServerHandshakeError as error:
+            raise Refused(f"the API answered {error.status} to this host") from error
         except aiohttp.ClientError as error:
             raise ConnectionError(str(error)) from error
-        peer = websocket.get_extra_info("socket")
-        if peer is None or _peer_uid(peer) != self._uid:
+        try:
+            self.check(websocket)
+        except PermissionError:
             await websocket.close()
-            raise PermissionError(f"the process at {self._path} is not the API's user {self._uid}")
+            raise
         return websocket
 
     async def fetch(self, digest: str, target: Path) -> None:
@@ -127,7 +144,7 @@ class Api:
 
     async def relay(self, port_id: str, request: web.BaseRequest, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
         """A guest's question to its project's catalog, which may be waited for. Raises OSError."""
-        url = URL(f"http://nacre/hosts/{self._host_id}/ports/{port_id}{request.raw_path}", encoded=True)
+        url = URL(f"{self._url}/hosts/{self._host_id}/ports/{port_id}{request.raw_path}", encoded=True)
         timeout = aiohttp.ClientTimeout(total=RELAY_TIMEOUT_S)
         try:
             return await self.session.request(
@@ -138,6 +155,31 @@ class Api:
 
     async def close(self) -> None:
         await self.session.close()
+
+
+class LocalApi(Api):
+    """Over its unix socket: the API process of this machine."""
+
+    def __init__(self, path: str, uid: int, host_id: str) -> None:
+        super().__init__(host_id, "http://nacre", aiohttp.UnixConnector(path, limit=0))
+        self._path = path
+        self._uid = uid
+
+    def check(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        peer = websocket.get_extra_info("socket")
+        if peer is None or _peer_uid(peer) != self._uid:
+            raise PermissionError(f"the process at {self._path} is not the API's user {self._uid}")
+
+
+def joined_api(config: NodeConfig, host: JoinedHost) -> Api:
+    """By TLS, as a host that has joined. Raises OSError where its certificate cannot be read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # The authority signs servers' certificates for the API process only, which may be reached under any address.
+    context.check_hostname = False
+    context.load_verify_locations(config.authority_file)
+    context.load_cert_chain(host.certificate, host.key)
+    return Api(host.host_id, config.gateway_url, aiohttp.TCPConnector(ssl=context, limit=0))
 
 
 def _take(sha256: Any, file: Any, chunk: bytes) -> None:
@@ -163,9 +205,11 @@ class Agent:
         volumes: VolumeDriver,
         streams: StreamServer | None = None,
         facts: Facts | None = None,
+        examine: Examine | None = None,
     ) -> None:
         self.host = host
         self._facts = facts or Facts(given={})
+        self._examine = examine
         self._streams = streams
         self._api = api
         self._guests = guests
@@ -199,7 +243,7 @@ class Agent:
             try:
                 websocket = await self._api.connect()
             except OSError as error:
-                log.debug("no stream: %s", error)
+                log.log(logging.WARNING if isinstance(error, Refused) else logging.DEBUG, "no stream: %s", error)
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 1.5, RECONNECT_MAX_S)
                 continue
@@ -261,6 +305,7 @@ class Agent:
             self._observe(observation)
         reporter = asyncio.create_task(self._send_reports(websocket))
         beater: asyncio.Task[None] | None = None
+        examiner: asyncio.Task[None] | None = None
         try:
             async for message in websocket:
                 if message.type is not aiohttp.WSMsgType.BINARY:
@@ -268,11 +313,14 @@ class Agent:
                 frame = decode_from_api(message.data)
                 if isinstance(frame, Welcome):
                     beater = beater or asyncio.create_task(self._send_beats(websocket, frame.beat_every_s))
+                    if frame.examine:
+                        examiner = examiner or asyncio.create_task(self._send_examination(websocket))
                 await self._hear(websocket, frame)
         finally:
             reporter.cancel()
-            if beater:
-                beater.cancel()
+            for task in (beater, examiner):
+                if task:
+                    task.cancel()
 
     async def _hear(self, websocket: aiohttp.ClientWebSocketResponse, frame: Any) -> None:
         match frame:
@@ -317,6 +365,19 @@ class Agent:
             except (ConnectionError, RuntimeError, aiohttp.ClientError):
                 # The next stream repeats every observation, these too.
                 return
+
+    async def _send_examination(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        """Until nothing is against the host."""
+        while True:
+            cause = await self._examine() if self._examine else ""
+            try:
+                await websocket.send_bytes(encode(Examined(cause)))
+            except (ConnectionError, RuntimeError, aiohttp.ClientError):
+                return
+            if not cause:
+                return
+            log.warning("this host gets no work: %s", cause)
+            await asyncio.sleep(EXAMINE_AGAIN_S)
 
     async def _send_beats(self, websocket: aiohttp.ClientWebSocketResponse, every_s: float) -> None:
         counter = 0

@@ -6,23 +6,38 @@ import msgspec
 from msgspec import Struct
 
 
+class JoinedHost(Struct, frozen=True):
+    """One host of a cloud elsewhere, and the files with what it shows there."""
+
+    host_id: str
+    hostname: str
+    certificate: str
+    key: str
+
+
 class NodeConfig(Struct, frozen=True):
     """Ids, paths and peers; nothing secret."""
 
     host_id: str
     cloud_id: str
-    """Four hex digits in every name of ours in the kernel, so that two clouds can live on one machine."""
+    """Four hex digits in every name of ours in the kernel, so that two clouds can live on one machine. A host that has joined has an id
+    of its own here, so that two hosts of one cloud can."""
     state_dir: str
     """Only the node writes here: guests, layers, console logs."""
-    gateway_socket: str
+    gateway_socket: str = ""
     """The unix socket of the embedded API process, made by `api_uid`."""
-    api_uid: int
+    api_uid: int = -1
     hostname: str = ""
     simulated_hosts: int = 0
     """More than 0: no real guests, that many simulated hosts instead."""
     simulated_first: int = 0
     """The number of the first one: several processes can have hosts of one cloud."""
     tunnel_ip: str | None = None
+    joined: tuple["JoinedHost", ...] = ()
+    """What `join` was given: the host (or the simulated hosts) of this process, who come to `gateway_url` instead of the socket."""
+    gateway_url: str = ""
+    authority_file: str = ""
+    """The certificate of the cloud's authority, which was held against the fingerprint in the token."""
     facts: tuple[str, ...] = ()
     """Folders with more facts (see nacre.node.facts.external); what a later one says wins."""
 

@@ -5,6 +5,7 @@ A node dials any API process and keeps one WebSocket open (binary frames, msgpac
     node                                  API process
     Hello(host, versions, facts)   ->
                                    <-     Welcome(version, cloud) or Refuse(reason)
+    Examined(cause)                ->                               (where Welcome asked for it)
     Fetch(since=0)                 ->
                                    <-     Desired(revision=17, full=True, items, gone)
     Report(number, observations)   ->                               (batched, repeated in full after a reconnect)
@@ -26,6 +27,7 @@ from nacre.protocol.messages import (
     Changed,
     Desired,
     Dial,
+    Examined,
     Fetch,
     FromApi,
     FromNode,
@@ -47,6 +49,7 @@ __all__ = [
     "Changed",
     "Desired",
     "Dial",
+    "Examined",
     "Fetch",
     "FromApi",
     "FromNode",

@@ -111,10 +111,19 @@ class Beat(Struct, tag="beat", frozen=True):
     facts: dict[str, Any] = {}
 
 
+class Examined(Struct, tag="examined", frozen=True):
+    """The node has tried whether its host can do the work."""
+
+    cause: str = ""
+    """What is against it, with the remedies; empty: nothing."""
+
+
 class Welcome(Struct, tag="welcome", frozen=True):
     protocol: int
     cloud_id: str
     beat_every_s: float
+    examine: bool = False
+    """The host has just joined and gets no work before the node has examined it."""
 
 
 class Recorded(Struct, tag="recorded", frozen=True):
@@ -156,7 +165,7 @@ class Dial(Struct, tag="dial", frozen=True):
     params: dict[str, Any] = {}
 
 
-FromNode = Hello | Fetch | Report | Beat
+FromNode = Hello | Fetch | Report | Beat | Examined
 FromApi = Welcome | Refuse | Recorded | Changed | Desired | Dial
 
 

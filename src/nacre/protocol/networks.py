@@ -103,6 +103,8 @@ class SecurityGroup(Struct, frozen=True, omit_defaults=True):
     id: str
     rules: tuple[SecurityGroupRule, ...] = ()
     members: tuple[str, ...] = ()
+    stateful: bool = True
+    """Otherwise no connection is tracked: answers need rules of their own."""
 
 
 class RouterInterface(Struct, frozen=True):

@@ -15,7 +15,7 @@ CLI_RUNS = 20
 UP_RUNS = 3
 
 
-def _nacre() -> list[str]:
+def command_line() -> list[str]:
     """This very CLI, by the launcher where it came from one."""
     command = os.environ.get("NACRE_COMMAND")
     return [command] if command and Path(command).exists() else [sys.executable, "-m", "nacre.cli"]
@@ -26,7 +26,7 @@ def cli(target: Target) -> Figures:
     samples = []
     for _ in range(CLI_RUNS):
         start = time.perf_counter()
-        subprocess.run([*_nacre(), "--help"], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([*command_line(), "--help"], stdout=subprocess.DEVNULL, check=True)
         samples.append((time.perf_counter() - start) * 1000)
     return Figures("nacre --help", summary(samples), samples)
 
@@ -41,12 +41,14 @@ def up(target: Target) -> Figures:
             state = State(Path(directory) / "cloud")
             where = ["--state", str(state.dir)]
             start = time.perf_counter()
-            subprocess.run([*_nacre(), "up", "--detach", "--port", str(18300 + number), *where], check=True, capture_output=True)
+            subprocess.run(
+                [*command_line(), "up", "--detach", "--port", str(18300 + number), *where], check=True, capture_output=True
+            )
             connect(state).authenticate()
             samples.append((time.perf_counter() - start) * 1000)
             time.sleep(2)
             memory.append(_pss_mb(state))
-            subprocess.run([*_nacre(), "down", "--purge", *where], check=True, capture_output=True)
+            subprocess.run([*command_line(), "down", "--purge", *where], check=True, capture_output=True)
     values = summary(samples)
     values["PSS of API and node, no servers, MB"] = round(min(memory), 1)
     return Figures("up, from the command to the first token", values, samples)

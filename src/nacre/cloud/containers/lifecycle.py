@@ -30,10 +30,12 @@ class Done(NamedTuple):
 
 
 def changeable(conn: sa.Connection, ctx: Context, ref: str, verb: str) -> Row:
-    """Raises NotFound, Conflict (to be removed, locked)."""
+    """Raises NotFound, Conflict (to be removed, shelved by Compute, locked)."""
     row = lookup.find(conn, ctx, ref)
     if row["gone"]:
         raise Conflict(f"container is marked for removal and cannot be {verb}")
+    if row["power"] == "shelved":
+        raise Conflict(f"container {ref} is a shelved server and cannot be {verb}: unshelve it first")
     require_unlocked(row, ctx.is_admin)
     return row
 

@@ -32,7 +32,7 @@ def said(row: Row) -> Mapping[str, Any]:
 
 def is_up(row: Row) -> bool:
     """Whether it runs, is paused, waits for its next start by itself, or is just being started: the intent counts."""
-    if row["gone"] or row["power"] == "stopped":
+    if row["gone"] or row["power"] in ("stopped", "shelved"):
         return False
     return row["observed_state"] in ("running", "paused") or (row["fault"] is None and row["host_id"] is not None)
 

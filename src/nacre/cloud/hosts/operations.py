@@ -32,10 +32,14 @@ def register(conn: sa.Connection, hello: Hello) -> Row:
     if known is None:
         conn.execute(hosts.insert().values(id=hello.host_id, created_at=facts["updated_at"], **facts))
     else:
+        if known["enrolled"]:
+            # Under the name that it was given when it enrolled.
+            del facts["hostname"]
         conn.execute(hosts.update().where(hosts.c.id == hello.host_id).values(facts))
     row = dict(conn.execute(sa.select(hosts).where(hosts.c.id == hello.host_id)).mappings().one())
-    row["joined"] = known is None
-    row["rebooted"] = known is not None and known["boot_id"] != hello.boot_id
+    # One that has enrolled has a row before its node first speaks.
+    row["joined"] = known is None or not known["boot_id"]
+    row["rebooted"] = not row["joined"] and known is not None and known["boot_id"] != hello.boot_id
     return row
 
 
@@ -70,6 +74,7 @@ def snapshot(conn: sa.Connection, alive: Iterable[str] | None, ratios: Ratios) -
         hosts.c.claimed_disk_gb,
         hosts.c.guests,
         hosts.c.labels,
+        hosts.c.acceptance,
     )
     return [
         HostView(
@@ -87,6 +92,7 @@ def snapshot(conn: sa.Connection, alive: Iterable[str] | None, ratios: Ratios) -
             claimed_disk_gb=row.claimed_disk_gb,
             guests=row.guests,
             labels=row.labels,
+            accepted=row.acceptance == "accepted",
         )
         for row in conn.execute(sa.select(*columns))
     ]

@@ -26,11 +26,39 @@ hosts = table(
     integer("claimed_disk_gb", default=0),
     integer("guests", default=0),
     integer("generation", default=0),
+    boolean("enrolled", default=False),
+    text("acceptance", default="accepted"),
+    text("acceptance_cause", default=""),
     moment("created_at"),
     moment("updated_at"),
 )
 """One row per host. `revision` numbers the changes of its desired state without a gap, raised under this row's lock;
-the claimed_* columns are the scheduler's book, changed in the transaction that places or removes a guest."""
+the claimed_* columns are the scheduler's book, changed in the transaction that places or removes a guest. A host that has `enrolled` comes
+by its certificate; it gets no work before its `acceptance`, which is waiting, failed (with the cause) or accepted."""
+
+host_tokens = table(
+    "host_tokens",
+    id_column(),
+    text("secret_hash", unique=True),
+    integer("hosts_max", default=1),
+    text("keys", default=""),
+    moment("created_at"),
+    moment("expires_at", index=True),
+    moment("used_at", nullable=True),
+)
+"""Tokens by which hosts may enrol, each once. `keys` is a hash of the keys that it was used for."""
+
+host_certificates = table(
+    "host_certificates",
+    id_column("serial"),
+    text("host_id", sa.ForeignKey("hosts.id", ondelete="CASCADE"), index=True),
+    text("token_id", index=True),
+    text("key"),
+    text("pem"),
+    moment("issued_at"),
+    moment("expires_at"),
+)
+"""What each joined host shows. One without a row is worth nothing. `key` is the SHA-256 of its public key."""
 
 host_desired = table(
     "host_desired",

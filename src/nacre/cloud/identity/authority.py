@@ -1,10 +1,12 @@
-"""The cloud's certificate authority: it vouches for the API's own name and for users on projects (RFC 5280).
+"""The cloud's certificate authority: it vouches for the API's own name for users on projects, and for hosts (RFC 5280).
 
 STATE/api/tls/ca-key.pem   made at the first start; whoever has it is every user of the cloud (0600)
 STATE/api/tls/ca.pem       what clients hold the server's certificate against
-STATE/api/tls/server.pem   the server's key and certificate, made anew at each start (0600)
+STATE/api/tls/server.pem   the server's key and certificate for Docker's clients, made anew at each start (0600)
+STATE/api/tls/nodes.pem    the same for nodes
 """
 
+import hashlib
 import ipaddress
 import os
 import ssl
@@ -27,6 +29,8 @@ SKEW = timedelta(minutes=5)
 """How far behind a client's clock may be."""
 RSA_BITS_MIN, RSA_BITS_MAX = 2048, 8192
 REQUEST_CHARS_MAX = 16 * 1024
+HOSTS = "Nacre's hosts"
+"""The organization in a host's certificate, where a user's has a project's id."""
 KEYS = "an RSA key of 2048 to 8192 bits, an elliptic curve of NIST's of 256 to 521 bits, or Ed25519"
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -42,6 +46,8 @@ class Authority:
         self._certificate = self._own(self._directory / "ca.pem")
         self.pem = _pem(self._certificate)
         """The authority's certificate."""
+        self.fingerprint = self._certificate.fingerprint(hashes.SHA256()).hex()
+        """What hosts that join hold it against (SHA-256 of its DER, in hex digits)."""
 
     def _own(self, path: Path) -> x509.Certificate:
         """Its certificate; one that was lost, or belongs to another key, is made again."""
@@ -67,12 +73,21 @@ class Authority:
         )
         return self._leaf(subject, request.public_key(), timedelta(days=days), ExtendedKeyUsageOID.CLIENT_AUTH, ())
 
+    def sign_host(self, request: x509.CertificateSigningRequest, host_id: str) -> x509.Certificate:
+        """A host's certificate, for as long as the authority itself lasts."""
+        subject = x509.Name(
+            [x509.NameAttribute(NameOID.ORGANIZATION_NAME, HOSTS), x509.NameAttribute(NameOID.COMMON_NAME, host_id)]
+        )
+        life = self._certificate.not_valid_after_utc - datetime.now(UTC).replace(microsecond=0)
+        return self._leaf(subject, request.public_key(), life, ExtendedKeyUsageOID.CLIENT_AUTH, ())
+
     def text(self, certificate: x509.Certificate) -> str:
         """In PEM."""
         return _pem(certificate)
 
-    def server_context(self, names: Iterable[str]) -> ssl.SSLContext:
-        """TLS for a server under these host names and addresses, which serves clients of this authority's only."""
+    def server_context(self, names: Iterable[str], *, file: str = "server.pem", strangers: bool = False) -> ssl.SSLContext:
+        """TLS for a server under these host names and addresses, which serves clients of this authority's only; with `strangers` also
+        such as show no certificate."""
         key = ec.generate_private_key(ec.SECP256R1())
         shown = list(dict.fromkeys(names))
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Nacre's API")])
@@ -83,11 +98,11 @@ class Authority:
             ExtendedKeyUsageOID.SERVER_AUTH,
             [_name(each) for each in shown],
         )
-        path = self._directory / "server.pem"
+        path = self._directory / file
         _write(path, _private(key) + _pem(certificate).encode(), 0o600)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL if strangers else ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=self.pem)
         context.load_cert_chain(path)
         # Every connection shows its certificate, and none changes it on the way.
@@ -139,6 +154,19 @@ def _fits(key: object) -> bool:
     if isinstance(key, ec.EllipticCurvePublicKey):
         return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
     return isinstance(key, ed25519.Ed25519PublicKey)
+
+
+def host_of(certificate: x509.Certificate) -> str | None:
+    """The id of the host that a certificate names; None for one of another kind."""
+    kinds = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if [kind.value for kind in kinds] == [HOSTS] and len(names) == 1 else None
+
+
+def key_of(request: x509.CertificateSigningRequest) -> str:
+    """SHA-256 of the public key, in hex digits."""
+    der = request.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
 
 
 def serial_of(certificate: x509.Certificate) -> str:

@@ -7,7 +7,7 @@ from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
 from nacre.cloud.network import quotas, rbac
 from nacre.cloud.network.common import Readable, forget_tags, project_of, stamped, touch
-from nacre.cloud.network.tables import address_scopes, rbac_policies, subnet_pools, subnets
+from nacre.cloud.network.tables import address_scopes, rbac_policies, subnet_pools
 from nacre.store import Page, Query
 
 _READ = Readable(
@@ -72,11 +72,10 @@ def is_shared(conn: sa.Connection, ident: str) -> bool:
     return conn.execute(select).first() is not None
 
 
-def of_networks(conn: sa.Connection, network_ids: list[str]) -> dict[tuple[str, int], str]:
-    """The scope of each network and IP version: that of the pools which its subnets come from."""
-    rows = conn.execute(
-        sa.select(subnets.c.network_id, subnets.c.ip_version, subnet_pools.c.address_scope_id)
-        .join(subnet_pools, subnet_pools.c.id == subnets.c.subnetpool_id)
-        .where(subnets.c.network_id.in_(network_ids), subnet_pools.c.address_scope_id.is_not(None))
-    ).all()
-    return {(network_id, version): scope for network_id, version, scope in rows}
+def of_pools(conn: sa.Connection, pool_ids: set[str]) -> dict[str, str]:
+    """By subnet pool the scope that it is in."""
+    if not pool_ids:
+        return {}
+    where = (subnet_pools.c.id.in_(pool_ids), subnet_pools.c.address_scope_id.is_not(None))
+    rows = conn.execute(sa.select(subnet_pools.c.id, subnet_pools.c.address_scope_id).where(*where))
+    return {row.id: row.address_scope_id for row in rows}

@@ -26,6 +26,7 @@ from nacre.cloud.network.tables import (
     presence,
     routers,
     rules,
+    security_groups,
     subnets,
 )
 from nacre.protocol import networks as protocol
@@ -70,6 +71,7 @@ _NAMED_ADDRESSES = Prepared(
     )
 )
 _RULES = Prepared(sa.select(rules).where(among(rules.c.security_group_id)).order_by(rules.c.created_at, rules.c.id))
+_STATELESS = Prepared(sa.select(security_groups.c.id).where(among(security_groups.c.id), security_groups.c.stateful.is_(False)))
 _BOUND = (
     sa.select(port_groups.c.security_group_id)
     .join(ports, ports.c.id == port_groups.c.port_id)
@@ -184,10 +186,14 @@ def compile_security_groups(conn: sa.Connection, host_id: str, ids: Sequence[str
     named = set(_NAMED.scalars(conn, host=host_id, ids=list(ids)))
     by_group = grouped(_RULES.rows(conn, ids=list(used)), "security_group_id")
     members = _members(conn, named)
+    stateless = set(_STATELESS.scalars(conn, ids=list(used | named)))
     addresses = {row["id"]: row["addresses"] for row in _NAMED_ADDRESSES.rows(conn, host=host_id, ids=list(ids))}
     return {ident: protocol.SecurityGroup(ident, members=tuple(sorted(found))) for ident, found in addresses.items()} | {
         ident: protocol.SecurityGroup(
-            ident, tuple(_rule(rule) for rule in by_group.get(ident, ())), tuple(sorted(members.get(ident, ())))
+            ident,
+            tuple(_rule(rule) for rule in by_group.get(ident, ())),
+            tuple(sorted(members.get(ident, ()))),
+            ident not in stateless,
         )
         for ident in used | named
     }

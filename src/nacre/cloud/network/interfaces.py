@@ -6,7 +6,7 @@ from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid, NotFound
 from nacre.cloud.network import ipam, marks, networks, ports, quotas, routers, subnets
-from nacre.cloud.network.tables import fixed_ips, floating_ips
+from nacre.cloud.network.tables import fixed_ips, floating_ips, forwards
 from nacre.cloud.network.tables import ports as ports_table
 from nacre.cloud.network.tables import subnets as subnets_table
 
@@ -133,6 +133,22 @@ def _check_unneeded(conn: sa.Connection, router: Row, interface: Row) -> None:
         raise Conflict(
             f"Router interface for subnet {interface['subnet_id']} on router {router['id']} cannot be deleted, "
             "as it is required by one or more floating IPs.",
+            code="RouterInterfaceInUseByFloatingIP",
+        )
+    leading = (
+        sa.select(forwards.c.id)
+        .join(floating_ips, floating_ips.c.id == forwards.c.floating_ip_id)
+        .join(fixed_ips, sa.and_(fixed_ips.c.port_id == forwards.c.port_id, fixed_ips.c.address == forwards.c.internal_address))
+        .where(
+            forwards.c.router_id == router["id"],
+            fixed_ips.c.subnet_id == interface["subnet_id"],
+            floating_ips.c.port_id.is_(None),
+        )
+    )
+    if conn.execute(leading.limit(1)).first() is not None:
+        raise Conflict(
+            f"Router interface for subnet {interface['subnet_id']} on router {router['id']} cannot be deleted, "
+            "as it is required by one or more port forwardings.",
             code="RouterInterfaceInUseByFloatingIP",
         )
     cidr = ipam.parse_cidr(interface["cidr"], "cidr")

@@ -7,7 +7,7 @@ from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
 from nacre.cloud.network import address_scopes, marks, qos, quotas, rbac, walls
-from nacre.cloud.network.common import Readable, forget_tags, grouped, project_of, rows_of, stamped, touch
+from nacre.cloud.network.common import Readable, chosen, forget_tags, grouped, project_of, rows_among, rows_of, stamped, touch
 from nacre.cloud.network.tables import (
     fixed_ips,
     floating_ips,
@@ -34,13 +34,25 @@ visible = rbac.visible(networks, "network")
 """A project's own, and those that it may use as shared or external ones."""
 
 
+_SUBNETS = chosen(
+    sa.select(subnets.c.network_id, subnets.c.id, subnets.c.ip_version, subnets.c.subnetpool_id).order_by(
+        subnets.c.created_at, subnets.c.id
+    ),
+    subnets.c.network_id,
+)
+
+
 def _complete(conn: sa.Connection, rows: list[Row]) -> None:
-    select = sa.select(subnets.c.network_id, subnets.c.id).order_by(subnets.c.created_at, subnets.c.id)
-    by_network = grouped(rows_of(conn, select, subnets.c.network_id, (row["id"] for row in rows)), "network_id")
-    scopes = address_scopes.of_networks(conn, list(by_network))
+    """The subnets, and the address scopes of the pools that they come from."""
+    found = rows_among(conn, _SUBNETS, [row["id"] for row in rows])
+    scopes = address_scopes.of_pools(conn, {subnet["subnetpool_id"] for subnet in found} - {None})
+    by_network = grouped(found, "network_id")
     for row in rows:
-        row |= {f"ipv{version}_address_scope": scopes.get((row["id"], version)) for version in (4, 6)}
-        row["subnets"] = [subnet["id"] for subnet in by_network.get(row["id"], ())]
+        mine = by_network.get(row["id"], ())
+        row["subnets"] = [subnet["id"] for subnet in mine]
+        row |= {f"ipv{version}_address_scope": None for version in (4, 6)}
+        for subnet in mine:
+            row[f"ipv{subnet['ip_version']}_address_scope"] = scopes.get(subnet["subnetpool_id"])
 
 
 _READ = Readable("Network", networks, visible, _complete, extra={"status": sa.literal("ACTIVE")})

@@ -26,10 +26,11 @@ def ensure_placed(conn: sa.Connection, router: Row) -> None:
 
 
 def _choose(conn: sa.Connection) -> str | None:
+    """The external network is on the cloud's own machine: hosts that have joined bear no routers."""
     return conn.execute(
         sa.select(hosts.c.id)
         .outerjoin(routers, routers.c.host_id == hosts.c.id)
-        .where(hosts.c.enabled)
+        .where(hosts.c.enabled, hosts.c.enrolled.is_(False))
         .group_by(hosts.c.id)
         .order_by(sa.func.count(routers.c.id), hosts.c.id)
         .limit(1)

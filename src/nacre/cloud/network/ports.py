@@ -41,6 +41,9 @@ _ADDRESSES = chosen(
     sa.select(fixed_ips.c.port_id, fixed_ips.c.subnet_id, fixed_ips.c.address).order_by(fixed_ips.c.position), fixed_ips.c.port_id
 )
 _GROUPS = chosen(sa.select(port_groups), port_groups.c.port_id)
+_OF_NETWORK = chosen(
+    sa.select(networks_table.c.id, networks_table.c.qos_policy_id, networks_table.c.dns_domain), networks_table.c.id
+)
 
 
 def _complete(conn: sa.Connection, rows: list[Row]) -> None:
@@ -52,6 +55,10 @@ def _complete(conn: sa.Connection, rows: list[Row]) -> None:
             {"subnet_id": each["subnet_id"], "ip_address": each["address"]} for each in by_port.get(row["id"], ())
         ]
         row["security_groups"] = [each["security_group_id"] for each in groups.get(row["id"], ())]
+    of = {each["id"]: each for each in rows_among(conn, _OF_NETWORK, [row["network_id"] for row in rows])}
+    for row in rows:
+        network = of[row["network_id"]]
+        row["qos_network_policy_id"], row["network_dns_domain"] = network["qos_policy_id"], network["dns_domain"]
 
 
 def _by_fixed_ips(criterion: Criterion) -> sa.ColumnElement[bool]:
@@ -74,13 +81,12 @@ def _by_groups(criterion: Criterion) -> sa.ColumnElement[bool]:
     return ports.c.id.in_(sa.select(port_groups.c.port_id).where(port_groups.c.security_group_id.in_(values)))
 
 
-_NETWORK_POLICY = sa.select(networks_table.c.qos_policy_id).where(networks_table.c.id == ports.c.network_id).scalar_subquery()
 _READ = Readable(
     "Port",
     ports,
     _visible,
     _complete,
-    extra={"status": STATUS, "qos_network_policy_id": _NETWORK_POLICY},
+    extra={"status": STATUS},
     custom={"fixed_ips": _by_fixed_ips, "security_groups": _by_groups},
 )
 get = _READ.get
@@ -156,7 +162,8 @@ def insert(conn: sa.Connection, network: Row, project_id: str, values: Row, *, r
         gathered.flush(conn)
     held = _ADDRESSES_OF_PORT.rows(conn, port=row["id"])
     inherited = network.get("qos_policy_id")
-    more = {"fixed_ips": held, "security_groups": groups, "status": "DOWN", "tags": [], "qos_network_policy_id": inherited}
+    more = {"fixed_ips": held, "security_groups": groups, "status": "DOWN", "tags": []}
+    more |= {"qos_network_policy_id": inherited, "network_dns_domain": network.get("dns_domain") or ""}
     return {**row, **more}
 
 

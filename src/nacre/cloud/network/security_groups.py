@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
-from nacre.cloud.errors import Conflict, Invalid, NotFound
-from nacre.cloud.network import marks, quotas, rbac
+from nacre.cloud.errors import Conflict, NotFound
+from nacre.cloud.network import marks, quotas, rbac, templates
 from nacre.cloud.network.common import Readable, forget_tags, grouped, project_of, rows_of, stamped, touch
 from nacre.cloud.network.tables import port_groups, rules, security_groups
 from nacre.store import Page, Prepared, Query
@@ -63,47 +63,28 @@ def _default_of(conn: sa.Connection, project_id: str) -> str | None:
 
 
 def ensure_default(conn: sa.Connection, project_id: str) -> str:
-    """The id of a project's default group, made on first need: all out, and in from its own members."""
+    """The id of a project's default group, made on first need with the rules of the templates."""
     found = _default_of(conn, project_id)
     if found is not None:
         return found
-    values = {"name": DEFAULT_NAME, "description": "Default security group", "is_default": True}
-    ident = _insert(conn, project_id, values)
-    conn.execute(
-        rules.insert(),
-        [_rule(project_id, ident, ethertype=ethertype, direction="ingress", remote_group_id=ident) for ethertype, _ in VERSIONS],
-    )
-    quotas.charge(conn, project_id, "security_group_rule", len(VERSIONS))
-    return ident
+    return _insert(conn, project_id, {"name": DEFAULT_NAME, "description": "Default security group", "is_default": True})
 
 
 def _insert(conn: sa.Connection, project_id: str, values: Row) -> str:
     row = stamped(project_id, values)
     conn.execute(security_groups.insert(), row)
-    conn.execute(
-        rules.insert(),
-        [_rule(project_id, row["id"], ethertype=ethertype, direction="egress") for ethertype, _ in VERSIONS],
-    )
+    first = templates.rules_of(conn, project_id, row["id"], default=bool(row.get("is_default")))
+    if first:
+        conn.execute(rules.insert(), first)
     quotas.charge(conn, project_id, "security_group")
-    quotas.charge(conn, project_id, "security_group_rule", len(VERSIONS))
+    quotas.charge(conn, project_id, "security_group_rule", len(first))
     return str(row["id"])
 
 
-def _rule(project_id: str, group: str, *, ethertype: str, direction: str, remote_group_id: str | None = None) -> Row:
-    values = {
-        "security_group_id": group,
-        "ethertype": ethertype,
-        "direction": direction,
-        "remote_group_id": remote_group_id,
-    }
-    return stamped(project_id, values)
-
-
 def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
-    """A new group lets everything out (two rules, one for each ethertype)."""
+    """A new group has the rules of the templates: as they are at first, everything may go out."""
     values = dict(values)
     project_id = project_of(ctx, values)
-    _check_stateful(values)
     if values.get("name") == DEFAULT_NAME:
         raise Conflict("Default security group already exists.", code="SecurityGroupDefaultAlreadyExists")
     ensure_default(conn, project_id)
@@ -118,15 +99,10 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
         raise Conflict("Updating the default security group's name is not allowed.", code="SecurityGroupCannotUpdateDefault")
     if name == DEFAULT_NAME and not row["is_default"]:
         raise Conflict("Default security group already exists.", code="SecurityGroupDefaultAlreadyExists")
-    _check_stateful(values)
+    if values.get("stateful") not in (None, row["stateful"]) and _used(conn, ident):
+        raise Conflict(f"Security Group {ident} in use.", code="SecurityGroupInUse")
     touch(conn, security_groups, ident, values)
     return get(conn, ctx, ident)
-
-
-def _check_stateful(values: Row) -> None:
-    """The hosts know stateful groups only."""
-    if values.get("stateful") is False:
-        raise Invalid("Stateless security groups are not supported.", field="stateful")
 
 
 def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:

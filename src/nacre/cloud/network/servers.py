@@ -10,7 +10,7 @@ from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid, NotFound
 from nacre.cloud.hosts.tables import hosts
-from nacre.cloud.network import fixedips, ipam, networks, ports, quotas, security_groups
+from nacre.cloud.network import fixedips, ipam, networks, ports, quotas, rbac, security_groups, topology
 from nacre.cloud.network.common import chosen, dns_label, rows_among
 from nacre.cloud.network.marks import Marks, changed, groups_of
 from nacre.cloud.network.tables import fixed_ips, floating_ips, port_groups, subnets
@@ -61,23 +61,26 @@ _USABLE = (
     .limit(2)
 )
 _OWN_NETWORKS = _USABLE.where(networks_table.c.project_id == sa.bindparam("project"))
-_SHARED_NETWORKS = _USABLE.where(networks_table.c.shared)
 
 
 def _usual(conn: sa.Connection, ctx: Context, *, automatic: bool) -> list[NetworkRequest]:
     """The project's one network; without one, shared networks are looked at, as Nova does."""
     found = conn.execute(_OWN_NETWORKS, {"project": ctx.project_id or ""}).scalars().all()
     if not found:
-        found = conn.execute(_SHARED_NETWORKS).scalars().all()
+        shared = networks_table.c.id.in_(rbac.granted(ctx, "network", rbac.SHARED))
+        found = conn.execute(_USABLE.where(shared)).scalars().all()
     if len(found) > 1:
         raise Conflict(
             "Multiple possible networks found, use a Network ID to be more specific.", field="networks", code="NetworkAmbiguous"
         )
     if not found and automatic:
-        raise Invalid(
-            "Unable to automatically allocate a network for project: it has none. Create a network, or ask for 'none'.",
-            field="networks",
-        )
+        try:
+            found = [topology.ensure(conn, ctx, ctx.project_id or "")]
+        except Conflict as error:
+            raise Invalid(
+                f"Unable to automatically allocate a network for project: {error.message} Create a network, or ask for 'none'.",
+                field="networks",
+            ) from None
     return [NetworkRequest(network_id=ident) for ident in found]
 
 
@@ -90,7 +93,7 @@ def _checked(conn: sa.Connection, ctx: Context, request: NetworkRequest) -> Netw
         network = networks.plain(conn, ctx, request.network_id)
     except NotFound:
         raise Invalid(f"Network {request.network_id} could not be found.", field="networks") from None
-    if network["external"] and not network["shared"] and not ctx.is_admin and network["project_id"] != ctx.project_id:
+    if network["external"] and not networks.may_use(conn, ctx, network):
         raise Forbidden(f"It is not allowed to create an interface on external network {network['id']}", field="networks")
     found = fixedips.network_subnets(conn, network["id"])
     if not found:

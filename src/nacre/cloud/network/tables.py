@@ -304,6 +304,23 @@ qos_rules = table(
 )
 """A policy has one rule of each type and direction."""
 
+default_rules = table(
+    "network_default_security_group_rules",
+    id_column(),
+    text("direction"),
+    text("ethertype"),
+    text("protocol", nullable=True),
+    integer("port_range_min", nullable=True),
+    integer("port_range_max", nullable=True),
+    text("remote_ip_prefix", nullable=True),
+    text("remote_group_id", nullable=True),
+    boolean("used_in_default_sg", default=False),
+    boolean("used_in_non_default_sg", default=True),
+    text("project_id", default=""),
+    *_standard(),
+)
+"""Templates of the rules that a new group begins with. A remote_group_id of PARENT is the new group itself."""
+
 metering_labels = table(
     "network_metering_labels",
     id_column(),

@@ -7,7 +7,17 @@ import sqlalchemy as sa
 
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid, NotFound
-from nacre.cloud.network import floatingips, networks, ports, routers, security_group_rules, security_groups, subnetpools, subnets
+from nacre.cloud.network import (
+    floatingips,
+    networks,
+    ports,
+    qos,
+    routers,
+    security_group_rules,
+    security_groups,
+    subnetpools,
+    subnets,
+)
 from nacre.cloud.network.tables import tags
 
 TAGGED: dict[str, ModuleType] = {
@@ -19,6 +29,7 @@ TAGGED: dict[str, ModuleType] = {
     "subnetpools": subnetpools,
     "security-groups": security_groups,
     "security-group-rules": security_group_rules,
+    "policies": qos,
 }
 """The collections (as their paths name them) whose things can have tags."""
 TAGS_MAX = 50

@@ -18,6 +18,7 @@ def _agrees(host: HostView, request: Request) -> bool:
 
 HEALTH: dict[str, tuple[str, Filter]] = {
     "enabled": ("disabled by an operator", lambda host, request: host.enabled),
+    "accepted": ("not accepted yet (see `nacre host list`)", lambda host, request: host.accepted),
     "alive": ("without a sign of life", lambda host, request: host.alive),
 }
 FITNESS: dict[str, tuple[str, Filter]] = {

@@ -61,6 +61,8 @@ class HostView:
     """Under Facter's names; only where the request needs them."""
     neighbours: tuple[Neighbour, ...] = ()
     """What is on it already and may be seen by who asks; only where the request needs it."""
+    accepted: bool = True
+    """Whether its node has found that it can do the work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def host_views(conn: sa.Connection, cloud: Cloud) -> list[Host]:
         Host(
             id=host.id,
             hostname=host.hostname,
-            usable=host.alive and host.enabled,
+            usable=host.alive and host.enabled and host.accepted,
             guests=host.guests,
             labels=host.labels,
             zone=host.availability_zone,

@@ -32,7 +32,9 @@ def has_plugin(conn: sa.Connection, name: str) -> bool:
 def choose(conn: sa.Connection, plugin: str, alive: frozenset[str] | None) -> str | None:
     """The living host with the fewest volumes, among those with the plugin if one is needed. None where there is no host."""
     count = sa.select(sa.func.count()).where(volumes.c.host_id == hosts.c.id, volumes.c.gone.is_(False)).scalar_subquery()
-    statement = sa.select(hosts.c.id).where(hosts.c.enabled.is_(True)).order_by(count, hosts.c.id)
+    statement = (
+        sa.select(hosts.c.id).where(hosts.c.enabled.is_(True), hosts.c.acceptance == "accepted").order_by(count, hosts.c.id)
+    )
     if plugin:
         statement = statement.where(hosts.c.id.in_(sa.select(plugins.c.host_id).where(plugins.c.name == plugin)))
     for host_id in conn.execute(statement).scalars():

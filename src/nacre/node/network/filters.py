@@ -161,8 +161,20 @@ def _chain_name(direction: str, group_id: str) -> str:
     return f"{direction}_{group_id.replace('-', '')}"
 
 
-def groups_table(name: str, profiles: Mapping[int, tuple[str, ...]], known: Mapping[str, SecurityGroup]) -> Table:
-    """The inet family's table. `profiles`: for each mark in use the groups behind it. A group that is not known lets nothing pass."""
+def is_stateless(group_ids: Iterable[str], known: Mapping[str, SecurityGroup]) -> bool:
+    """Whether none of the groups tracks connections. Where only some do, all of the port's are tracked, as Neutron's drivers have it."""
+    found = [known[group_id] for group_id in group_ids if group_id in known]
+    return bool(found) and not any(group.stateful for group in found)
+
+
+def groups_table(
+    name: str, profiles: Mapping[int, tuple[str, ...]], known: Mapping[str, SecurityGroup], untracked: Iterable[str] = ()
+) -> Table:
+    """The inet family's table. `profiles`: for each mark in use the groups behind it. A group that is not known lets nothing pass.
+
+    `untracked` are the addresses of ports whose groups are stateless: what goes to them and what comes from them meets the rules packet by
+    packet.
+    """
     used = {group_id: known[group_id] for ids in profiles.values() for group_id in ids if group_id in known}
     chains: dict[str, Chain] = {}
     collections: dict[str, Collection] = {}
@@ -188,7 +200,24 @@ def groups_table(name: str, profiles: Mapping[int, tuple[str, ...]], known: Mapp
         collections[f"askers{version}"] = Collection(
             "set", f"type ipv{version}_addr; flags dynamic,timeout; timeout 10s; size 4096"
         )
+    plain = sorted({str(ipaddress.ip_address(address)) for address in untracked})
+    if plain:
+        for version in (4, 6):
+            found = members([address for address in plain if (":" in address) == (version == 6)])
+            collections[f"untracked{version}"] = Collection("set", f"type ipv{version}_addr", found)
+        chains["untracked"] = Chain(_UNTRACKED, "type filter hook prerouting priority -300; policy accept;")
     return Table("inet", name, collections, {**chains, **_base_chains()})
+
+
+_UNTRACKED = (
+    # The services of the host itself answer whom they were asked by, whatever the guest's rules are.
+    f"ip daddr {names.METADATA_V4} return",
+    f"ip6 daddr {names.METADATA_V6} return",
+    "ip saddr @untracked4 notrack",
+    "ip daddr @untracked4 notrack",
+    "ip6 saddr @untracked6 notrack",
+    "ip6 daddr @untracked6 notrack",
+)
 
 
 def _base_chains() -> dict[str, Chain]:

@@ -185,9 +185,12 @@ class NetworkPlane:
 
     def regroup(self, known: Mapping[str, SecurityGroup]) -> None:
         """Bring the security groups of all the ports into the kernel, by difference."""
-        borne = {port.security_groups for port in self.local_ports() if port.port_security}
+        guests = [port for port in self.local_ports() if port.port_security]
+        borne = {port.security_groups for port in guests}
         profiles = {self._profiles.number(ids): tuple(sorted(set(ids))) for ids in borne}
-        table = filters.groups_table(self.table, profiles, known)
+        untracked = {ids for ids in borne if filters.is_stateless(ids, known)}
+        addresses = [ip.address for port in guests if port.security_groups in untracked for ip in port.fixed_ips]
+        table = filters.groups_table(self.table, profiles, known, addresses)
         if self._groups is None:
             self._rewrite(table)
             return
@@ -374,20 +377,12 @@ class NetworkPlane:
 
     def reshape(self) -> None:
         """The same for all ports, whatever an earlier process left."""
+        shaping.sweep(self.namespace.route)
         limited = shaping.limited(self.namespace.route)
         for port in self.local_ports():
             if names.link(self.cloud_id, port.id) in limited:
                 self._shaped.add(port.id)
             self.shape(port)
-
-    def _drop_shapers(self, links: Iterable[str]) -> None:
-        """A link that goes takes its filters along, but not the device that they lead to."""
-        doomed = set(links)
-        for port_id in [port_id for port_id in self._shaped if names.link(self.cloud_id, port_id) in doomed]:
-            self._shaped.discard(port_id)
-            device = rtnl.find_link(self.namespace.route, names.shaper(self.cloud_id, port_id, "egress"))
-            if device is not None:
-                self.namespace.route.request([rtnl.delete_link(device.index, device.name)])
 
     def detach(self, links: Iterable[str]) -> None:
         """Delete links of the namespace (with their other ends, wherever those are), all in one stroke."""
@@ -401,7 +396,10 @@ class NetworkPlane:
             host.request([rtnl.delete_link(doomed[0].index, doomed[0].name)])
         elif doomed:
             host.request([*(rtnl.doom(link.index, link.name) for link in doomed), rtnl.delete_doomed()])
-        self._drop_shapers(wanted)
+        limited = {port_id for port_id in self._shaped if names.link(self.cloud_id, port_id) in set(wanted)}
+        if limited:
+            self._shaped -= limited
+            shaping.sweep(host)
 
     def destroy(self) -> None:
         """Undo all of it. The links go first and at once, since others wait for their other ends and for the tunnel's number."""

@@ -90,6 +90,7 @@ class RouterPlane:
             plane = networks.get(self._legs.pop(link.name, ""))
             if plane is not None:
                 plane.distrust(link.name)
+                shaping.sweep(plane.namespace.route)
 
     def _ensure_leg(self, leg: Leg, plane: NetworkPlane, *, up: bool) -> None:
         """The veth pair of a leg, by the same name at both of its ends."""

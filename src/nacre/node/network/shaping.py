@@ -116,6 +116,15 @@ def hold(host: Netlink, link: rtnl.Link, wanted: Mapping[str, Queue]) -> None:
             host.request([_lead(link, numbers[name], queue, index)])
 
 
+def sweep(host: Netlink) -> None:
+    """Delete the devices to which no filter leads any more: a link that goes takes its filters along, and not what they lead to."""
+    devices = {found.index: name for name, found in rtnl.links(host).items() if found.kind == "ifb"}
+    if not devices:
+        return
+    used = {device for link in _qdiscs(host, 0).get("ingress", ()) for _, device in _led(host, link)}
+    host.request([rtnl.delete_link(index, name) for index, name in sorted(devices.items()) if index not in used])
+
+
 def limited(host: Netlink) -> set[str]:
     """The names of the links that are held to some limit."""
     by_index = {found.index: name for name, found in rtnl.links(host).items()}

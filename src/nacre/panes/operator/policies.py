@@ -6,6 +6,8 @@ POLICIES: dict[str, Rule] = {
     "nacre:audit": ADMIN,
     "nacre:facts": ADMIN,
     "nacre:hosts": ADMIN,
+    "nacre:cordon_hosts": ADMIN,
+    "nacre:join_hosts": ADMIN,
     "nacre:label_hosts": ADMIN,
     "nacre:docker_certificates": Rule(None, project="project"),
     "nacre:docker_grants": ADMIN,

@@ -124,7 +124,14 @@ def etc_mounts(etc: Path, *, read_only: bool = False) -> list[dict[str, Any]]:
 
 
 def server_mounts(
-    paths: GuestPaths, host: Host, init: str, named: Path | None, *, config_drive: bool = False, rescued: bool = False
+    paths: GuestPaths,
+    host: Host,
+    init: str,
+    named: Path | None,
+    *,
+    config_drive: bool = False,
+    rescued: bool = False,
+    cpuinfo: bool = False,
 ) -> list[dict[str, Any]]:
     """The mounts of a guest that boots as its image says.
 
@@ -133,6 +140,8 @@ def server_mounts(
     found = kernel_mounts(cgroup_writable=init == "systemd" and host.cgroup_writable)
     found.append(mount(SEED, "bind", "bind,ro,nosuid,nodev", str(paths.seed)))
     found += etc_mounts(paths.etc)
+    if cpuinfo:
+        found.append(mount("/proc/cpuinfo", "bind", "bind,ro,nosuid,nodev,noexec", str(paths.cpuinfo)))
     if config_drive:
         found.append(mount(CONFIG_DRIVE, "bind", "bind,ro,nosuid,nodev,noexec", str(paths.config_drive)))
     if rescued:

@@ -21,7 +21,7 @@ from nacre.node.images import UnpackedImage
 from nacre.node.init.seed import write_seed, write_tree
 from nacre.node.metadata import Tree
 from nacre.node.runtimes.containers import box as walled
-from nacre.node.runtimes.containers import bundle, consent, console, etc, injecting, kernel, volumes
+from nacre.node.runtimes.containers import bundle, consent, console, etc, injecting, kernel, processors, volumes
 from nacre.node.runtimes.containers.cgroups import Cgroups
 from nacre.node.runtimes.containers.entry import entry
 from nacre.node.runtimes.containers.launcher import Launcher
@@ -143,7 +143,13 @@ class Containers:
             cgroup=f"{self.cgroups.name}/{guest.id}",
             resources=self.cgroups.resources(guest.limits),
             mounts=bundle.server_mounts(
-                paths, self.host, start.init, named, config_drive=guest.config_drive, rescued=guest.rescue is not None
+                paths,
+                self.host,
+                start.init,
+                named,
+                config_drive=guest.config_drive,
+                rescued=guest.rescue is not None,
+                cpuinfo=processors.write(paths.cpuinfo, guest.limits.vcpus),
             ),
             namespaces={**dict.fromkeys(bundle.NAMESPACES), "network": self.slots.network_namespace(seat.slot)},
             seccomp=self.host.seccomp,
@@ -258,8 +264,10 @@ class Containers:
 
     def update(self, guest: Guest) -> None:
         """Set the guest's limits while it runs. Raises LaunchError."""
-        resources = msgspec.json.encode(self.cgroups.resources(guest.limits))
-        self.launcher.update(guest.id, self.layout.guest(guest.id), resources)
+        paths = self.layout.guest(guest.id)
+        self.launcher.update(guest.id, paths, msgspec.json.encode(self.cgroups.resources(guest.limits)))
+        if paths.cpuinfo.exists():
+            processors.write(paths.cpuinfo, guest.limits.vcpus)
 
     def first_pid(self, guest_id: str) -> int | None:
         """The pid of the guest's first process while it lives."""

@@ -33,6 +33,8 @@ class GuestPaths:
         self.rootfs = root / "rootfs"
         self.rescue_disk, self.rescue_rootfs = root / "rescue", root / "rescue-rootfs"
         """The same of the system that it boots while it is rescued."""
+        self.cpuinfo = root / "cpuinfo"
+        """Mounted over a server's /proc/cpuinfo."""
         self.config_drive = root / "config-drive"
         """Mounted read-only in the guest at /config-drive, where it asked for one."""
         self.bundle = root / "bundle"

@@ -47,10 +47,9 @@ def _dns(row: Row) -> list[Row]:
     """The names under which the network's own resolver knows the port."""
     if not row["dns_name"]:
         return []
-    return [
-        {"ip_address": each["ip_address"], "hostname": row["dns_name"], "fqdn": f"{row['dns_name']}."}
-        for each in row["fixed_ips"]
-    ]
+    domain = row["network_dns_domain"].strip(".")
+    full = f"{row['dns_name']}.{domain}." if domain else f"{row['dns_name']}."
+    return [{"ip_address": each["ip_address"], "hostname": row["dns_name"], "fqdn": full} for each in row["fixed_ips"]]
 
 
 port = Resource(

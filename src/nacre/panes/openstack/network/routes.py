@@ -18,6 +18,7 @@ from nacre.panes.openstack.network import (
     subnetpools,
     subnets,
     tags,
+    topology,
     versions,
 )
 from nacre.panes.openstack.network.dialect import STATUS_OF, render_error
@@ -37,6 +38,7 @@ ROUTES: tuple[Route, ...] = (
     *metering.ROUTES,
     *rbac.ROUTES,
     *tags.ROUTES,
+    *topology.ROUTES,
     *quotas.ROUTES,
     *agents.ROUTES,
 )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from nacre.cloud.collection import Row
-from nacre.cloud.network import security_group_rules, security_groups
+from nacre.cloud.network import default_rules, security_group_rules, security_groups
 from nacre.panes.edge import Call, Reply, Route
 from nacre.panes.edge.resource import Attribute, Resource
 from nacre.panes.openstack.network import shapes
@@ -77,6 +77,43 @@ rule = Resource(
     verbs=("list", "create", "show", "delete"),
 )
 
+default_rule = Resource(
+    singular="default_security_group_rule",
+    plural="default_security_group_rules",
+    path="/v2.0/default-security-group-rules",
+    operations=default_rules,
+    policy="network:%s_default_security_group_rule",
+    render=lambda call, row: {
+        "id": row["id"],
+        "description": row["description"],
+        **{name: row[name] for name in default_rules.SAME},
+        "remote_address_group_id": None,
+        "used_in_default_sg": row["used_in_default_sg"],
+        "used_in_non_default_sg": row["used_in_non_default_sg"],
+    },
+    attributes=(
+        Attribute("id", filter="text"),
+        Attribute("description", shapes.Text | None, create=True, filter="text"),
+        *(
+            each
+            for each in rule.attributes
+            if each.name in (*_RULE, "project_id", "tenant_id") and each.name != "security_group_id"
+        ),
+        Attribute("used_in_default_sg", bool, create=True, default=False, filter="boolean"),
+        Attribute("used_in_non_default_sg", bool, create=True, default=True, filter="boolean"),
+    ),
+    verbs=("list", "create", "show", "delete"),
+)
+_templates = routes_of(default_rule)
+
+
+async def list_default_rules(call: Call) -> Reply:
+    """Neutron's own templates are put in when somebody first looks."""
+    if await call.read(default_rules.lacking):
+        await call.write(default_rules.seed)
+    return await _templates[0].handler(call)
+
+
 _groups = {(route.method, route.path): route for route in routes_of(group)}
 _list = _groups["GET", group.path]
 
@@ -94,4 +131,6 @@ ROUTES: tuple[Route, ...] = (
     replace(_list, handler=list_groups),
     *(route for key, route in _groups.items() if key != ("GET", group.path)),
     *routes_of(rule),
+    replace(_templates[0], handler=list_default_rules),
+    *_templates[1:],
 )

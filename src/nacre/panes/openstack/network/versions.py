@@ -11,6 +11,7 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "address-scope": ("Address scope", "Subnet pools whose prefixes never overlap."),
     "agent": ("agent", "The hosts' nodes, as agents."),
     "allowed-address-pairs": ("Allowed Address Pairs", "Addresses beyond its own that a port may send from."),
+    "auto-allocated-topology": ("Auto Allocated Topology Services", "A network with a way out, made when it is first asked for."),
     "availability_zone": ("Availability Zone", "The availability zones of hosts."),
     "binding": ("Port Binding", "The host that a port is bound to."),
     "default-subnetpools": ("Default Subnetpools", "A default subnet pool for each IP version."),
@@ -49,6 +50,7 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "rbac-subnetpool": ("Add subnetpool type to RBAC", "Shared subnet pools."),
     "revision-if-match": ("If-Match constraints based on revision_number", "A change that holds only for the revision it names."),
     "router": ("Neutron L3 Router", "Routers and floating IPs."),
+    "security-groups-default-rules": ("Default security group rules", "Templates of the rules that new groups begin with."),
     "security-groups-remote-address-group": (
         "Remote address group id field for security group rules",
         "Address groups as remotes.",
@@ -64,6 +66,7 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "standard-attr-revisions": ("Resource revision numbers", "Revision numbers."),
     "standard-attr-tag": ("Tag support for resources with standard attribute", "Tags."),
     "standard-attr-timestamp": ("Resource timestamps", "created_at and updated_at."),
+    "stateful-security-group": ("Stateful security group", "Groups that track connections, and groups that do not."),
     "subnet_allocation": ("Subnet Allocation", "Subnets from subnet pools."),
     "tag": ("Tag support", "Tags of networks, by the name that older clients look for."),
 }

@@ -138,6 +138,24 @@ def upgrade() -> None:
     with op.batch_alter_table('network_metering_label_rules', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_network_metering_label_rules_metering_label_id'), ['metering_label_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_network_metering_label_rules_project_id'), ['project_id'], unique=False)
+    op.create_table('network_default_security_group_rules',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('direction', sa.Text(), nullable=False),
+    sa.Column('ethertype', sa.Text(), nullable=False),
+    sa.Column('protocol', sa.Text(), nullable=True),
+    sa.Column('port_range_min', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('port_range_max', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('remote_ip_prefix', sa.Text(), nullable=True),
+    sa.Column('remote_group_id', sa.Text(), nullable=True),
+    sa.Column('used_in_default_sg', sa.Boolean(), nullable=False),
+    sa.Column('used_in_non_default_sg', sa.Boolean(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('revision_number', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.Float(precision=53), nullable=False),
+    sa.Column('updated_at', sa.Float(precision=53), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_default_security_group_rules'))
+    )
     # ### end Alembic commands ###
 
     _share_what_is_shared()

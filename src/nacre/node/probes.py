@@ -1,4 +1,7 @@
-"""What `nacre doctor` tries: each probe does the thing in a scratch namespace and says what it saw, or raises Failed with the cause."""
+"""What `nacre doctor` tries, and a node whose host has just joined.
+
+Each probe does the thing in a scratch namespace and says what it saw, or raises Failed with the cause.
+"""
 
 import ctypes
 import os
@@ -8,8 +11,6 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-
-from nacre.cli import packages
 
 TRY_S = 15.0
 """How long one try may take."""
@@ -44,13 +45,6 @@ def tried(*command: str, given: str | None = None) -> str:
         telling = [line for line in words if "rror" in line] or words[-1:] or [f"{command[0]} exited with {done.returncode}"]
         raise Failed(telling[0])
     return done.stdout.strip()
-
-
-def debian_packages() -> str:
-    absent = packages.missing("node")
-    if absent:
-        raise Failed("missing: " + ", ".join(f"{package.name} ({package.reason})" for package in absent))
-    return "all there"
 
 
 def namespaces() -> str:
