@@ -372,6 +372,10 @@ def test_an_expired_token_and_a_strange_one_are_refused(site: Site, tmp_path: Pa
     secret, fingerprint = parse_token(token)
     with pytest.raises(ApiError, match="does not know the token"):
         site.raw(f"{secret[::-1]}.{fingerprint}", "strange", tmp_path / "strange")
+    body = {"secret": secret[::-1], "hosts": [{"csr": "none", "hostname": "strange"}]}
+    headers, context = {"Content-Type": "application/json"}, verifying(tmp_path / "strange" / "authority.pem")
+    with pytest.raises(ApiError, match="does not know the token"):  # Before anything is made of its requests.
+        send("POST", f"{site.url}/enrol", headers, json.dumps(body).encode(), context=context)
     for ttl in ("59s", "8d", "x"):
         assert site.nacre("host", "token", "--ttl", ttl, code=2 if ttl == "x" else 1)
 
