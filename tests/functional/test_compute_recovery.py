@@ -266,6 +266,22 @@ def test_no_server_takes_the_port_that_another_project_has_on_ones_network(cloud
     assert cloud.member("DELETE", f"{networking}/rbac-policies/{policy}").status == 204
 
 
+def test_nobody_puts_a_port_into_another_projects_server(cloud: Cloud) -> None:
+    stranger, networking = _stranger(cloud), "/network/v2.0"
+    ident = cloud.create()
+    network = stranger("POST", f"{networking}/networks", {"network": {}}).json["network"]["id"]
+    subnet = {"network_id": network, "ip_version": 4, "cidr": "10.66.0.0/24"}
+    assert stranger("POST", f"{networking}/subnets", {"subnet": subnet}).status == 201
+    smuggled = {"network_id": network, "device_id": ident, "device_owner": "compute:nova"}
+    assert stranger("POST", f"{networking}/ports", {"port": smuggled}).status == 403
+    port = stranger("POST", f"{networking}/ports", {"port": {"network_id": network, "device_id": "a thing"}}).json["port"]["id"]
+    assert stranger("PUT", f"{networking}/ports/{port}", {"port": {"device_id": ident}}).status == 403
+    assert len(cloud.member("GET", f"{BASE}/servers/{ident}/os-interface").json["interfaceAttachments"]) == 1
+    cloud.delete(ident)
+    assert stranger("DELETE", f"{networking}/ports/{port}").status == 204
+    assert stranger("DELETE", f"{networking}/networks/{network}").status == 204
+
+
 def test_passwords(cloud: Cloud) -> None:
     ident = cloud.create()
     assert cloud.act(ident, "changePassword", {"adminPass": "another ü"}).status == 202
