@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from nacre.cloud.compute.consoles import OF_SERVER_MAX
 from tests.functional.test_compute_servers import BASE, NOBODY, Site, at
 from tests.images import config, docker_archive, layer
 from tests.processes import Processes, wait_for
@@ -252,7 +253,14 @@ def test_passwords(cloud: Cloud) -> None:
     ident = cloud.create()
     assert cloud.act(ident, "changePassword", {"adminPass": "another ü"}).status == 202
     cloud.reach(ident, "ACTIVE")
-    for body in (None, {}, {"adminPass": None}, {"adminPass": "a\0b"}, {"adminPass": "x", "user": "root"}):
+    for body in (
+        None,
+        {},
+        {"adminPass": None},
+        {"adminPass": "a\0b"},
+        {"adminPass": "ü" * 256},
+        {"adminPass": "x", "user": "root"},
+    ):
         assert cloud.act(ident, "changePassword", body).status == 400, body
     path = f"{BASE}/servers/{ident}/os-server-password"
     assert cloud.member("GET", path).json == {"password": ""}
@@ -301,6 +309,10 @@ def test_a_serial_console_is_a_websocket_behind_a_token(cloud: Cloud) -> None:
     for wrong in ("", "?token=", "?token=forged", f"?token={token}x"):
         assert cloud.member("GET", f"/compute/serial{wrong}").status == 404
     assert cloud.member("GET", f"/compute/serial?token={token}").status == 400, "it is no page"
+    for _ in range(OF_SERVER_MAX):
+        newest = cloud.act(ident, "os-getSerialConsole", {"type": "serial"}).json["console"]["url"].partition("token=")[2]
+    assert cloud.member("GET", f"/compute/serial?token={token}").status == 404, "as many newer ones took its place"
+    assert cloud.member("GET", f"/compute/serial?token={newest}").status == 400
     for kind, name in (("os-getVNCConsole", "novnc"), ("os-getSPICEConsole", "spice-html5"), ("os-getRDPConsole", "rdp-html5")):
         refused = cloud.act(ident, kind, {"type": name}).json["badRequest"]["message"]
         assert refused == f"Unavailable console type {name}."

@@ -29,9 +29,9 @@ def routed(table: str) -> list[IPv4Network]:
 
 
 def others() -> list[IPv4Network]:
-    """The external subnets of the clouds on this machine, running or not."""
+    """The external subnets of the clouds on this machine, running or not. A host that joined another cloud has none."""
     clouds = (json.loads((directory / "cloud.json").read_text()) for directory in registered().values())
-    return [IPv4Network(cloud["external_cidr"]) for cloud in clouds if "external_cidr" in cloud]
+    return [IPv4Network(cloud["external_cidr"]) for cloud in clouds if cloud.get("external_cidr")]
 
 
 def choose_subnet() -> IPv4Network:
