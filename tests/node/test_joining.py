@@ -151,8 +151,20 @@ def test_a_container_on_each_host_in_one_network(pair: tuple[Cloud, Far], tmp_pa
         wait_for(lambda where=where: "REACHED" in openstack("console", "log", "show", f"on-{where}"), f"the ping from {where}")
     cloud.nacre("audit")
 
-    # Kill the far node, then the API, under running guests: no packet between them is lost by it, and both come back.
-    pinging = far.ping(servers["far"]["id"], ADDRESSES[0])
+    survive_kills(cloud, far, servers["far"]["id"])
+    reach_by_floating_ip(cloud)
+    for where in servers:
+        openstack("server", "delete", f"on-{where}", "--wait")
+    openstack("network", "delete", "wide")
+    wait_for(lambda: removed(cloud, "far"), "the host to have nothing left")
+    cloud.nacre("audit")
+    far.nacre("down", "--purge")
+    assert not far.state.exists()
+
+
+def survive_kills(cloud: Cloud, far: Far, server_id: str) -> None:
+    """Kill the far node, then the API, under running guests: no packet between them is lost by it, and both come back."""
+    pinging = far.ping(server_id, ADDRESSES[0])
     for state, name in ((far.state, "node"), (cloud.state, "api")):
         former = processes.find(state / f"run/{name}.pid")
         assert former is not None
@@ -165,7 +177,10 @@ def test_a_container_on_each_host_in_one_network(pair: tuple[Cloud, Far], tmp_pa
     assert " 0% packet loss" in pinging.communicate(timeout=60)[0]
     cloud.nacre("audit")
 
-    # The router is on the cloud's own machine; what is on the far host comes and goes through it.
+
+def reach_by_floating_ip(cloud: Cloud) -> None:
+    """The router is on the cloud's own machine; what is on the far host comes and goes through it."""
+    openstack = cloud.openstack
     openstack("router", "create", "way", "--external-gateway", "public")
     openstack("router", "add", "subnet", "way", "wide")
     group = openstack("security", "group", "list", "--project", "admin", "-f", "json")[0]["ID"]
@@ -177,14 +192,6 @@ def test_a_container_on_each_host_in_one_network(pair: tuple[Cloud, Far], tmp_pa
     openstack("floating", "ip", "delete", address)
     openstack("router", "remove", "subnet", "way", "wide")
     openstack("router", "delete", "way")
-
-    for where in servers:
-        openstack("server", "delete", f"on-{where}", "--wait")
-    openstack("network", "delete", "wide")
-    wait_for(lambda: removed(cloud, "far"), "the host to have nothing left")
-    cloud.nacre("audit")
-    far.nacre("down", "--purge")
-    assert not far.state.exists()
 
 
 def both_up(cloud: Cloud) -> bool:
