@@ -3,17 +3,20 @@
 import sqlalchemy as sa
 
 from nacre.cloud import context
-from nacre.cloud.network import interfaces, networks, routers, subnets
+from nacre.cloud.network import interfaces, networks, routers, subnetpools, subnets
 from nacre.cloud.network.tables import networks as networks_table
 
 EXTERNAL_PHYSICAL = "public"
 DEMO_CIDR = "10.0.0.0/24"
+POOL_CIDR, POOL_PREFIX_LENGTH = "10.128.0.0/9", 24
+"""Of the default subnet pool: what people take by hand begins lower."""
 
 
 def ensure_external(
     conn: sa.Connection, *, project_id: str, name: str = "public", cidr: str, gateway: str, pool_start: str, pool_end: str
 ) -> str:
-    """The external network on the hosts' own bridge, and its subnet. Returns the network's id."""
+    """The external network on the hosts' own bridge, and its subnet; with it the pool that `network auto-allocated-topology` and servers
+    on an `auto` network take their subnets from. Returns the network's id."""
     ctx = context.internal()
     found = conn.execute(
         sa.select(networks_table.c.id).where(networks_table.c.external, networks_table.c.physical == EXTERNAL_PHYSICAL)
@@ -39,7 +42,15 @@ def ensure_external(
             "allocation_pools": [{"start": pool_start, "end": pool_end}],
         },
     )
+    _make_default_pool(conn, project_id)
     return str(network["id"])
+
+
+def _make_default_pool(conn: sa.Connection, project_id: str) -> None:
+    """Once, with the external network: an administrator who deletes it has deleted it."""
+    ctx = context.internal()
+    values = {"prefixes": [POOL_CIDR], "default_prefixlen": POOL_PREFIX_LENGTH, "is_default": True, "shared": True}
+    subnetpools.create(conn, ctx, {"project_id": project_id, "name": "default", **values})
 
 
 def ensure_demo(conn: sa.Connection, project_id: str, *, cidr: str = DEMO_CIDR, dns_nameservers: tuple[str, ...] = ()) -> str:
