@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from nacre.cloud.compute.consoles import OF_SERVER_MAX
 from tests.functional.test_compute_servers import BASE, NOBODY, Site, at
 from tests.images import config, docker_archive, layer
 from tests.processes import Processes, wait_for
@@ -248,11 +249,51 @@ def test_an_image_that_somebody_deletes_while_it_is_made_is_begun_anew(cloud: Cl
     cloud.sound()
 
 
+def test_no_server_takes_the_port_that_another_project_has_on_ones_network(cloud: Cloud) -> None:
+    stranger, networking = _stranger(cloud), "/network/v2.0"
+    theirs = cloud.admin("GET", "/identity/v3/projects?name=strangers").json["projects"][0]["id"]
+    shared = {"object_type": "network", "object_id": cloud.network, "target_tenant": theirs, "action": "access_as_shared"}
+    policy = cloud.member("POST", f"{networking}/rbac-policies", {"rbac_policy": shared}).json["rbac_policy"]["id"]
+    port = stranger("POST", f"{networking}/ports", {"port": {"network_id": cloud.network}}).json["port"]["id"]
+    refused = cloud.member("POST", f"{BASE}/servers", cloud.body(networks=[{"port": port}]))
+    assert refused.status == 400, refused.body
+    ident = cloud.create()
+    attached = cloud.member("POST", f"{BASE}/servers/{ident}/os-interface", {"interfaceAttachment": {"port_id": port}})
+    assert attached.status == 400, attached.body
+    assert stranger("GET", f"{networking}/ports/{port}").json["port"]["device_id"] == ""
+    cloud.delete(ident)
+    assert stranger("DELETE", f"{networking}/ports/{port}").status == 204
+    assert cloud.member("DELETE", f"{networking}/rbac-policies/{policy}").status == 204
+
+
+def test_nobody_puts_a_port_into_another_projects_server(cloud: Cloud) -> None:
+    stranger, networking = _stranger(cloud), "/network/v2.0"
+    ident = cloud.create()
+    network = stranger("POST", f"{networking}/networks", {"network": {}}).json["network"]["id"]
+    subnet = {"network_id": network, "ip_version": 4, "cidr": "10.66.0.0/24"}
+    assert stranger("POST", f"{networking}/subnets", {"subnet": subnet}).status == 201
+    smuggled = {"network_id": network, "device_id": ident, "device_owner": "compute:nova"}
+    assert stranger("POST", f"{networking}/ports", {"port": smuggled}).status == 403
+    port = stranger("POST", f"{networking}/ports", {"port": {"network_id": network, "device_id": "a thing"}}).json["port"]["id"]
+    assert stranger("PUT", f"{networking}/ports/{port}", {"port": {"device_id": ident}}).status == 403
+    assert len(cloud.member("GET", f"{BASE}/servers/{ident}/os-interface").json["interfaceAttachments"]) == 1
+    cloud.delete(ident)
+    assert stranger("DELETE", f"{networking}/ports/{port}").status == 204
+    assert stranger("DELETE", f"{networking}/networks/{network}").status == 204
+
+
 def test_passwords(cloud: Cloud) -> None:
     ident = cloud.create()
     assert cloud.act(ident, "changePassword", {"adminPass": "another ü"}).status == 202
     cloud.reach(ident, "ACTIVE")
-    for body in (None, {}, {"adminPass": None}, {"adminPass": "a\0b"}, {"adminPass": "x", "user": "root"}):
+    for body in (
+        None,
+        {},
+        {"adminPass": None},
+        {"adminPass": "a\0b"},
+        {"adminPass": "ü" * 256},
+        {"adminPass": "x", "user": "root"},
+    ):
         assert cloud.act(ident, "changePassword", body).status == 400, body
     path = f"{BASE}/servers/{ident}/os-server-password"
     assert cloud.member("GET", path).json == {"password": ""}
@@ -301,6 +342,10 @@ def test_a_serial_console_is_a_websocket_behind_a_token(cloud: Cloud) -> None:
     for wrong in ("", "?token=", "?token=forged", f"?token={token}x"):
         assert cloud.member("GET", f"/compute/serial{wrong}").status == 404
     assert cloud.member("GET", f"/compute/serial?token={token}").status == 400, "it is no page"
+    for _ in range(OF_SERVER_MAX):
+        newest = cloud.act(ident, "os-getSerialConsole", {"type": "serial"}).json["console"]["url"].partition("token=")[2]
+    assert cloud.member("GET", f"/compute/serial?token={token}").status == 404, "as many newer ones took its place"
+    assert cloud.member("GET", f"/compute/serial?token={newest}").status == 400
     for kind, name in (("os-getVNCConsole", "novnc"), ("os-getSPICEConsole", "spice-html5"), ("os-getRDPConsole", "rdp-html5")):
         refused = cloud.act(ident, kind, {"type": name}).json["badRequest"]["message"]
         assert refused == f"Unavailable console type {name}."

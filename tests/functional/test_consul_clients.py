@@ -15,7 +15,7 @@ from typing import Any
 import consul
 import pytest
 
-from nacre.cloud.discovery import sweeping
+from nacre.cloud.discovery import kv, sweeping
 from nacre.panes.docker.sites import Sites
 from tests.functional import consuls
 from tests.processes import wait_for
@@ -41,6 +41,21 @@ def mine(cloud: RunningCloud) -> Iterator[consul.Consul]:
 @pytest.fixture
 def theirs(cloud: RunningCloud) -> consul.Consul:
     return consuls.client(cloud, "other")
+
+
+def test_a_project_has_so_many_keys_at_the_most(
+    mine: consul.Consul, theirs: consul.Consul, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kv, "KEYS_MAX", 2)
+    assert mine.kv.put("one", "1")
+    assert mine.kv.put("two", "2")
+    with pytest.raises(consul.ConsulException, match="2 keys already"):
+        mine.kv.put("three", "3")
+    assert mine.kv.put("two", "changed")
+    assert theirs.kv.put("one", "1"), "each project has its own"
+    assert theirs.kv.delete("one")
+    assert mine.kv.delete("one")
+    assert mine.kv.put("three", "3")
 
 
 ODD_KEYS = (

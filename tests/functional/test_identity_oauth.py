@@ -129,6 +129,19 @@ def test_signatures_that_are_none(consumer: Consumer) -> None:
     assert Consumer(consumer.client, "nobody", "x").ask(MEMBER.project_id).status == 401
 
 
+def test_what_nobody_signed_uses_up_no_nonce(consumer: Consumer) -> None:
+    """Else whoever likes fills the memory of nonces, and what is in it is forgotten and good a second time."""
+    path, nonce = f"{V3}/OS-OAUTH1/request_token", secrets.token_hex(8)
+    project = {"Requested-Project-Id": MEMBER.project_id}
+    moment = str(int(time.time()))
+    thief = Consumer(consumer.client, consumer.key, "wrong")
+    forged = thief.headers(path, oauth_nonce=nonce, oauth_timestamp=moment)
+    assert consumer.post(path, {**forged, **project}).status == 401
+    good = consumer.headers(path, oauth_nonce=nonce, oauth_timestamp=moment)
+    assert consumer.post(path, {**good, **project}).status == 201
+    assert consumer.post(path, {**good, **project}).status == 401
+
+
 def test_consumers_from_create_to_delete(admin: Client, member: Client) -> None:
     path = f"{V3}/OS-OAUTH1/consumers"
     assert member("POST", path, {"consumer": {}}).status == 403

@@ -13,6 +13,7 @@ import pytest
 from nacre.cloud.context import Context
 from nacre.cloud.image import imports, sweeping
 from nacre.cloud.image.sources import ImportRules
+from nacre.cloud.image.tasks import OF_IMAGE_MAX
 from tests.functional.conftest import serving
 from tests.functional.test_image_data import BYTES, until
 from tests.images import config, docker_archive, layer
@@ -167,6 +168,9 @@ def test_another_images_data_is_shared_with_some_of_its_properties(member: Clien
         image = make(other)
         assert ask(other, image, "glance-download", glance_image_id=ident, glance_region=region).status == 202
         assert ended(other, image)["status"] == "failure"
+    for _ in range(OF_IMAGE_MAX):
+        ask(other, image, "glance-download", glance_image_id=NOWHERE, glance_region="RegionOne")
+    assert len(other("GET", f"{V2}/images/{image}/tasks").json["tasks"]) == OF_IMAGE_MAX, "the oldest went for the newest"
     stolen = make(other)
     ask(other, stolen, "glance-download", glance_image_id=copy, glance_region="RegionOne")
     assert ended(other, stolen)["status"] == "failure", "another project's private image does not exist"

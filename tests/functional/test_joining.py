@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import click
 import msgspec
 import pytest
 
 from nacre.cli import processes
 from nacre.cli.client import ApiError, Client, connect, send
-from nacre.cli.join import JoinedHost, check_clock, fetch_authority, load_node, parse_token, request_for, verifying
+from nacre.cli.join import Asked, JoinedHost, check_clock, enrol, fetch_authority, load_node, parse_token, request_for, verifying
 from nacre.cli.state import State
 from nacre.node.config import NodeConfig
 from nacre.protocol import PROTOCOL_MAX, PROTOCOL_MIN, Hello, Refuse, Welcome, decode_from_api, encode
@@ -291,6 +292,29 @@ def test_a_token_is_good_once_and_for_one_key(site: Site, tmp_path: Path) -> Non
         site.raw(token, "once", tmp_path / "first")
 
 
+def test_a_join_whose_answer_was_lost_goes_on_with_the_same_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token is spent by then: only the key that was signed gets the certificate."""
+    token, place = site.token(), State(site.place / "lost")
+    place.dir.mkdir()
+
+    def lose(method: str, *words: Any, **more: Any) -> Any:
+        answer = send(method, *words, **more)
+        if method == "POST":
+            raise ApiError(0, "the connection was cut")
+        return answer
+
+    monkeypatch.setattr("nacre.cli.join.send", lose)
+    with pytest.raises(click.ClickException, match="Nothing is lost"):
+        enrol(place, Asked(site.url, token, None, 1, "lost"))
+    assert site.hosts()["lost-0000"]["acceptance"] == "waiting"
+    assert "repeat the command" in nacre("status", "--state", str(place.dir), code=1)
+    joined, said = site.join("lost", token=token)
+    assert "and up" in said
+    assert site.hosts()["lost-0000"]["acceptance"] == "accepted"
+    nacre("down", "--purge", "--state", str(joined.dir))
+    wait_for(lambda: removes(site, "lost-0000"), "the host to be struck out")
+
+
 def test_of_many_at_once_with_one_token_one_joins(site: Site, tmp_path: Path) -> None:
     token = site.token()
 
@@ -348,6 +372,10 @@ def test_an_expired_token_and_a_strange_one_are_refused(site: Site, tmp_path: Pa
     secret, fingerprint = parse_token(token)
     with pytest.raises(ApiError, match="does not know the token"):
         site.raw(f"{secret[::-1]}.{fingerprint}", "strange", tmp_path / "strange")
+    body = {"secret": secret[::-1], "hosts": [{"csr": "none", "hostname": "strange"}]}
+    headers, context = {"Content-Type": "application/json"}, verifying(tmp_path / "strange" / "authority.pem")
+    with pytest.raises(ApiError, match="does not know the token"):  # Before anything is made of its requests.
+        send("POST", f"{site.url}/enrol", headers, json.dumps(body).encode(), context=context)
     for ttl in ("59s", "8d", "x"):
         assert site.nacre("host", "token", "--ttl", ttl, code=2 if ttl == "x" else 1)
 

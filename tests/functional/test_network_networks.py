@@ -147,6 +147,13 @@ def test_filters_fields_sorting_and_pages(other: Client) -> None:
         assert other("GET", f"{N}/networks?{query}").status == 400, query
 
 
+def test_what_only_an_admin_sees_orders_and_chooses_nobody_elses_list(other: Client, admin: Client) -> None:
+    for path, name in (("ports", "binding:host_id"), ("networks", "provider:segmentation_id")):
+        for query in (f"sort_key={name}", f"sort_key=id&sort_key={name}", f"{name}=1"):
+            assert error(other("GET", f"{N}/{path}?{query}")) == (403, "PolicyNotAuthorized"), query
+            assert admin("GET", f"{N}/{path}?{query}").status == 200, query
+
+
 def test_tags(member: Client, other: Client) -> None:
     network = make(member, "network", "networks")
     path = f"{N}/networks/{network['id']}/tags"

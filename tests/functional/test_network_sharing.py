@@ -44,6 +44,40 @@ def test_a_network_is_shared_with_one_project(member: Client, admin: Client, oth
     assert error(other("GET", path)) == (404, "NetworkNotFound")
 
 
+def test_the_owner_of_a_shared_network_opens_no_port_of_another_project(member: Client, admin: Client, other: Client) -> None:
+    outside = make(admin, "network", "networks", **{"router:external": True})
+    make(admin, "subnet", "subnets", network_id=outside["id"], ip_version=4, cidr="203.0.113.0/24")
+    network = make(member, "network", "networks")
+    subnet = make(member, "subnet", "subnets", network_id=network["id"], ip_version=4, cidr="10.9.1.0/24")
+    router = make(member, "router", "routers", external_gateway_info={"network_id": outside["id"]})
+    assert member("PUT", f"{N}/routers/{router['id']}/add_router_interface", {"subnet_id": subnet["id"]}).status == 200
+    policy = share(member, "network", network["id"], project_of(other))
+    port = make(other, "port", "ports", network_id=network["id"])
+    assert member("GET", f"{N}/ports/{port['id']}").status == 200, "it is on the network that is member's"
+    at_once = {"floatingip": {"floating_network_id": outside["id"], "port_id": port["id"]}}
+    assert error(member("POST", f"{N}/floatingips", at_once)) == (400, "BadRequest")
+    assert member("GET", f"{N}/floatingips").json["floatingips"] == []
+    floating = make(member, "floatingip", "floatingips", floating_network_id=outside["id"])
+    later = {"floatingip": {"port_id": port["id"]}}
+    assert error(member("PUT", f"{N}/floatingips/{floating['id']}", later)) == (400, "BadRequest")
+    stem = f"{N}/floatingips/{floating['id']}/port_forwardings"
+    values = {"protocol": "tcp", "external_port": 2222, "internal_port": 22, "internal_port_id": port["id"]}
+    assert error(member("POST", stem, {"port_forwarding": values})) == (400, "BadRequest")
+    own = make(member, "port", "ports", network_id=network["id"])
+    led = member("POST", stem, {"port_forwarding": {**values, "internal_port_id": own["id"]}}).json["port_forwarding"]
+    moved = {"port_forwarding": {"internal_port_id": port["id"]}}
+    assert error(member("PUT", f"{stem}/{led['id']}", moved)) == (400, "BadRequest")
+    theirs = make(other, "floatingip", "floatingips", floating_network_id=outside["id"], port_id=port["id"])
+    assert theirs["port_id"] == port["id"], "its own project may"
+    for client, path in (
+        (other, f"floatingips/{theirs['id']}"),
+        (other, f"ports/{port['id']}"),
+        (member, f"floatingips/{floating['id']}"),
+        (member, f"rbac-policies/{policy['id']}"),
+    ):
+        assert client("DELETE", f"{N}/{path}").status == 204, path
+
+
 def test_shared_and_external_are_policies_for_everyone(member: Client, admin: Client, other: Client) -> None:
     network = make(admin, "network", "networks", shared=True)
     found = admin("GET", f"{N}/rbac-policies?object_id={network['id']}").json["rbac_policies"]

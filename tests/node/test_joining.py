@@ -1,6 +1,7 @@
 """A second real host: a network namespace of this machine with its own addresses and its own state directory, which joins by the command."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from nacre.cli import processes
+from nacre.cli.client import ApiError, send
+from nacre.cli.state import State
 from tests.node.test_first_steps import CLONE, COMMAND_S, Cloud, traces
 from tests.processes import free_port, wait_for
 
@@ -48,6 +52,8 @@ class Far:
     def __init__(self, cloud: Cloud, state: Path) -> None:
         self.cloud = cloud
         self.state = state
+        self.ids: list[str] = []
+        """What its names in the kernel carry, known once it has joined."""
 
     def nacre(self, *arguments: str) -> str:
         enter = ["nsenter", f"--net=/run/netns/{NAMESPACE}", sys.executable, "-m", "nacre.cli"]
@@ -55,6 +61,12 @@ class Far:
         done = subprocess.run(command, env=self.cloud.env, capture_output=True, text=True, timeout=COMMAND_S, check=False)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}{self.log()}"
         return done.stdout + done.stderr
+
+    def ping(self, server_id: str, address: str) -> "subprocess.Popen[str]":
+        """From the network namespace of a guest of this host, until it is interrupted."""
+        pid = (self.state / f"node/guests/{server_id}/pid").read_text().strip()
+        words = ["nsenter", "-t", pid, "-n", "ping", "-i", "0.1", address]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
     def log(self) -> str:
         log = self.state / "log/node.log"
@@ -67,17 +79,21 @@ def pair(wire: None) -> Iterator[tuple[Cloud, Far]]:
         Path(directory).chmod(0o755)
         cloud = Cloud(Path(directory))
         far = Far(cloud, Path(directory) / "far")
-        before = traces() | pinned()
         try:
             cloud.nacre("up", "--detach", "--port", str(free_port()), "--nodes", f"{HERE}:{free_port()}")
             yield cloud, far
         finally:
+            ids = [json.loads((cloud.state / "cloud.json").read_text())["cloud_id"], *far.ids]
             if far.state.exists():
                 far.nacre("down", "--purge")
             cloud.nacre("down", "--purge")
         assert not cloud.state.exists()
         assert not far.state.exists()
-        assert (traces() | pinned()) - before == set()
+        # Other clouds of this machine come and go meanwhile: what bears a name of ours is ours.
+        assert len(ids) == 2
+        assert [
+            trace for trace in traces() | pinned() if any(f"n{each}" in trace or f"nacre-{each}" in trace for each in ids)
+        ] == []
         assert far_traces() == ["lo", LINKS[1]]
         assert directory not in Path("/proc/self/mountinfo").read_text()
 
@@ -109,6 +125,7 @@ def test_a_container_on_each_host_in_one_network(pair: tuple[Cloud, Far], tmp_pa
     said = far.nacre("join", token["url"], "--token", token["token"], "--name", "far")
     joined_s = time.monotonic() - began
     assert "far is a host of the cloud" in said
+    far.ids.append(json.loads((far.state / "cloud.json").read_text())["cloud_id"])
     assert "already; nothing to do" in far.nacre("join")
     assert far.nacre("status")
     row = json.loads(host(cloud, "show", "far"))
@@ -134,6 +151,8 @@ def test_a_container_on_each_host_in_one_network(pair: tuple[Cloud, Far], tmp_pa
         wait_for(lambda where=where: "REACHED" in openstack("console", "log", "show", f"on-{where}"), f"the ping from {where}")
     cloud.nacre("audit")
 
+    survive_kills(cloud, far, servers["far"]["id"])
+    reach_by_floating_ip(cloud)
     for where in servers:
         openstack("server", "delete", f"on-{where}", "--wait")
     openstack("network", "delete", "wide")
@@ -141,6 +160,50 @@ def test_a_container_on_each_host_in_one_network(pair: tuple[Cloud, Far], tmp_pa
     cloud.nacre("audit")
     far.nacre("down", "--purge")
     assert not far.state.exists()
+
+
+def survive_kills(cloud: Cloud, far: Far, server_id: str) -> None:
+    """Kill the far node, then the API, under running guests: no packet between them is lost by it, and both come back."""
+    pinging = far.ping(server_id, ADDRESSES[0])
+    for state, name in ((far.state, "node"), (cloud.state, "api")):
+        former = processes.find(state / f"run/{name}.pid")
+        assert former is not None
+        processes.signal_to(former, signal.SIGKILL)
+        wait_for(
+            lambda file=state / f"run/{name}.pid", former=former: processes.find(file) not in (None, former), f"a new {name}"
+        )
+    wait_for(lambda: both_up(cloud), "both hosts to be up again")
+    pinging.send_signal(signal.SIGINT)
+    assert " 0% packet loss" in pinging.communicate(timeout=60)[0]
+    cloud.nacre("audit")
+
+
+def reach_by_floating_ip(cloud: Cloud) -> None:
+    """The router is on the cloud's own machine; what is on the far host comes and goes through it."""
+    openstack = cloud.openstack
+    openstack("router", "create", "way", "--external-gateway", "public")
+    openstack("router", "add", "subnet", "way", "wide")
+    group = openstack("security", "group", "list", "--project", "admin", "-f", "json")[0]["ID"]
+    openstack("security", "group", "rule", "create", group, "--protocol", "icmp")
+    address = openstack("floating", "ip", "create", "public", "-f", "json")["floating_ip_address"]
+    openstack("server", "add", "floating", "ip", "on-far", address)
+    wait_for(lambda: pings(address), "the far server to answer at its floating IP")
+    cloud.nacre("audit")
+    openstack("floating", "ip", "delete", address)
+    openstack("router", "remove", "subnet", "way", "wide")
+    openstack("router", "delete", "way")
+
+
+def both_up(cloud: Cloud) -> bool:
+    """Whether the API, which may be away just now, has a stream with either."""
+    try:
+        return bool(send("GET", f"{State(cloud.state).require().url}/healthz").body["hosts_up"] == 2)
+    except ApiError:
+        return False
+
+
+def pings(address: str) -> bool:
+    return subprocess.run(["ping", "-c", "1", "-W", "1", address], capture_output=True, check=False).returncode == 0
 
 
 def host(cloud: Cloud, command: str, *arguments: str) -> str:

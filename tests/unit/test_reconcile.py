@@ -66,3 +66,42 @@ def test_a_volume_that_is_to_go_as_it_is_made_goes(moment: int) -> None:
     volume = Volume(IDENT, "p", "one")
     gone = Desired(2, False, (), (Gone("volume", IDENT, 2),))
     asyncio.run(story(desired(1, volume=volume), gone, moment, lambda seen: seen.state == "gone"))
+
+
+class Stubborn(SimulatedNetwork):
+    """Cannot undo anything at first; what failed it tries again with each call, as drivers do."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+        self.stuck: list[Gone] = []
+
+    async def apply(self, items: list[Item], gone: list[Gone], *, full: bool) -> list[Observation]:
+        self.stuck += gone
+        if self.stuck and self.failures:
+            self.failures -= 1
+            return [Observation(each.kind, each.id, "error", fault="not now") for each in self.stuck]
+        done, self.stuck = self.stuck, []
+        return await super().apply(items, done, full=full)
+
+
+def test_a_network_that_could_not_be_undone_is_undone_later_though_nobody_asks() -> None:
+    async def undone() -> list[str]:
+        said: list[str] = []
+        over = asyncio.Event()
+
+        def report(observation: Observation) -> None:
+            said.append(observation.state)
+            if observation.state == "gone":
+                over.set()
+
+        reconciler = Reconciler(SimulatedGuests(), Stubborn(2), SimulatedVolumes(), report)
+        try:
+            reconciler.take(Desired(1, False, (), (Gone("network", IDENT, 1),)))
+            async with asyncio.timeout(PATIENCE_S * 3):
+                await over.wait()
+        finally:
+            await reconciler.close()
+        return said
+
+    assert asyncio.run(undone()) == ["error", "error", "gone"]

@@ -72,10 +72,16 @@ def remove(state: State, cloud: Cloud) -> None:
         else:
             entry.unlink()
     unregister(cloud.cloud_id)
-    if os.geteuid() == 0 and cloud.user == API_USER and not registered():
+    if os.geteuid() == 0 and cloud.user == API_USER and not any(has_api(place) for place in registered().values()):
         remove_user()
     state.cloud_file.unlink()
     remove_empty(state)
+
+
+def has_api(directory: Path) -> bool:
+    """Whether that is a cloud with an API process, whose user is still needed: a host that has joined has none."""
+    found = State(directory).load()
+    return found is not None and not found.joined
 
 
 def remove_empty(state: State) -> None:

@@ -233,7 +233,7 @@ def request_for(path: Path) -> str:
 
 def configure(state: State, cloud: Cloud, asked: Asked, issued: list[dict[str, Any]]) -> None:
     """The configurations of the node and its supervisor. node.json comes last: with it the host has enrolled."""
-    code = source.prepare(state, shared=False)
+    code = source.PACKAGE.parent
     tls = state.node / "tls"
     joined = tuple(
         JoinedHost(host["host_id"], host["hostname"], str(tls / f"{number:04}.pem"), str(tls / f"{number:04}-key.pem"))

@@ -63,6 +63,8 @@ async def enrol(cloud: Cloud, request: web.Request) -> web.Response:
 
 
 async def _enrol(cloud: Cloud, wanted: Enrolment) -> list[dict[str, Any]]:
+    # Nobody without a token makes this process look at a thousand requests' signatures, or sign anything.
+    cloud.store.read_now(joining.known, wanted.secret)
     requests = []
     for candidate in wanted.hosts:
         if not HOSTNAME.fullmatch(candidate.hostname):
@@ -71,7 +73,6 @@ async def _enrol(cloud: Cloud, wanted: Enrolment) -> list[dict[str, Any]]:
     keys = [key_of(request) for request in requests]
     if len(set(keys)) < len(keys):
         raise errors.Invalid("Each host needs a key of its own.", field="csr")
-    # Nobody without a token makes this process sign anything.
     cloud.store.read_now(joining.check, wanted.secret, keys)
     newcomers = await asyncio.to_thread(_signed, cloud.identity.authority, wanted.hosts, requests, keys)
     return await cloud.store.write(joining.enrol, wanted.secret, newcomers)

@@ -147,28 +147,43 @@ class Reconciler:
         return seen
 
     async def _apply_network(self) -> None:
+        """What is asked for, as it comes. While something could not be made or undone, the driver is called again after growing pauses: it
+        tries with each call what failed before."""
+        pause_s: float | None = None
         while True:
-            desired = await self._network_queue.get()
-            items = [item for item in desired.items if item.kind not in OTHERS]
-            gone = [gone for gone in desired.gone if gone.kind not in OTHERS]
-            if desired.full:
-                await self._apply_batch(items, gone, full=True)
-                continue
-            while items or gone:
-                await self._apply_batch(items[:NETWORK_BATCH_MAX], gone[:NETWORK_BATCH_MAX], full=False)
-                items, gone = items[NETWORK_BATCH_MAX:], gone[NETWORK_BATCH_MAX:]
+            try:
+                desired = await asyncio.wait_for(self._network_queue.get(), pause_s)
+                pause_s = None
+                failed = await self._apply_desired(desired)
+            except TimeoutError:
+                failed = await self._apply_batch([], [], full=False)
+            pause_s = min(pause_s * 2 if pause_s else RETRY_MIN_S, RETRY_MAX_S) if failed else None
 
-    async def _apply_batch(self, items: list[Item], gone: list[Gone], *, full: bool) -> None:
+    async def _apply_desired(self, desired: Desired) -> bool:
+        """Returns whether anything failed."""
+        items = [item for item in desired.items if item.kind not in OTHERS]
+        gone = [gone for gone in desired.gone if gone.kind not in OTHERS]
+        if desired.full:
+            return await self._apply_batch(items, gone, full=True)
+        failed = False
+        while items or gone:
+            failed |= await self._apply_batch(items[:NETWORK_BATCH_MAX], gone[:NETWORK_BATCH_MAX], full=False)
+            items, gone = items[NETWORK_BATCH_MAX:], gone[NETWORK_BATCH_MAX:]
+        return failed
+
+    async def _apply_batch(self, items: list[Item], gone: list[Gone], *, full: bool) -> bool:
         """What a driver cannot do it observes; what it raises is a fault of its own, tried again after a pause, a bounded number of times:
-        others must not wait behind it for ever."""
+        others must not wait behind it for ever. Returns whether anything could not be made or undone."""
         pause_s = RETRY_MIN_S
         while pause_s <= RETRY_MAX_S:
             try:
-                for observation in await self._network.apply(items, gone, full=full):
+                observations = await self._network.apply(items, gone, full=full)
+                for observation in observations:
                     self.saw(observation)
-                return
+                return any(observation.state == "error" for observation in observations)
             except Exception:
                 log.exception("network things were not applied; trying again in %.0f s", pause_s)
                 await asyncio.sleep(pause_s)
                 pause_s *= 2
         self._give_up()
+        return False

@@ -3,7 +3,7 @@
 import asyncio
 import codecs
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from nacre.cloud.context import Context
 from nacre.cloud.core import Cloud, GuestStream
 from nacre.cloud.errors import CloudError, NotFound
 from nacre.cloud.image import manifests
+from nacre.cloud.image.commits import layer_of
 from nacre.cloud.image.intake import Intake
 from nacre.cloud.image.layered import Layer
 from nacre.cloud.image.rules import Row
@@ -72,7 +73,7 @@ class Runner:
         if code:
             raise CommandFailed(shown, code)
         stream = await self._cloud.hosts.open(row["host_id"], "commit", server_id, {"pause": False})
-        blob = await intake.stream(_bytes(stream))
+        blob = await intake.stream(layer_of(stream))
         self._live.discard(server_id)
         self._removing.append(asyncio.create_task(self._remove(server_id, wait=True)))
         await say(f"Removing intermediate container {short}\n")
@@ -172,12 +173,3 @@ async def _pass_on(stream: GuestStream, say: Say) -> None:
         text = decoders[channel].decode(payload)
         if text:
             await say(text)
-
-
-async def _bytes(stream: GuestStream) -> AsyncIterator[bytes]:
-    try:
-        async for channel, payload in stream:
-            if channel is Channel.STDOUT:
-                yield payload
-    finally:
-        await stream.close()

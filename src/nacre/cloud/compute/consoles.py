@@ -19,6 +19,8 @@ Row = dict[str, Any]
 
 TOKEN_S = 600.0
 """How long a token opens the console, as Nova has it (consoleauth.token_ttl)."""
+OF_SERVER_MAX = 64
+"""Tokens of one server; a further one takes the place of the oldest."""
 
 
 def create(conn: sa.Connection, ctx: Context, ident: str, console_type: str) -> str:
@@ -28,6 +30,9 @@ def create(conn: sa.Connection, ctx: Context, ident: str, console_type: str) -> 
         raise Conflict(f"Instance {ident} is not ready", code="InstanceNotReady")
     token, moment = secrets.token_urlsafe(32), now()
     conn.execute(console_tokens.delete().where(console_tokens.c.expires_at < moment))
+    mine = console_tokens.c.server_id == ident
+    newest = sa.select(console_tokens.c.token_hash).where(mine).order_by(console_tokens.c.expires_at.desc())
+    conn.execute(console_tokens.delete().where(mine, console_tokens.c.token_hash.not_in(newest.limit(OF_SERVER_MAX - 1))))
     known = {"server_id": ident, "console_type": console_type, "expires_at": moment + TOKEN_S}
     conn.execute(console_tokens.insert().values(token_hash=_hash(token), **known))
     return token

@@ -1,4 +1,4 @@
-"""Passwords of servers: kept and sent as crypt(5) has them (SHA-512, 5000 rounds), so that nobody but their maker can say what they are."""
+"""Passwords of servers: kept and sent as crypt(5) has them (SHA-512), so that nobody but their maker can say what they are."""
 
 import ctypes
 import ctypes.util
@@ -14,11 +14,16 @@ from nacre.cloud.compute.actions import intend, ready
 from nacre.cloud.compute.servers import changeable, get
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
+from nacre.cloud.errors import Invalid
 
 PASSWORD_CHARACTERS = 12
 SALT_CHARACTERS = 16
 ENCRYPTED_BYTES_MAX = 1020
 """Of what a guest tells: four pieces of 255 bytes, as Nova has it."""
+PASSWORD_BYTES_MAX = 511
+"""crypt(3) takes no more (CRYPT_MAX_PASSPHRASE_SIZE)."""
+ROUNDS_OF_GENERATED = 1000
+"""The fewest that there are, where crypt's own are 5000: nobody guesses 71 bits, and each server that is made would pay for the rest."""
 _ALPHABET = string.ascii_letters + string.digits
 _lock = threading.Lock()
 """crypt(3) answers in one place for the whole process."""
@@ -36,11 +41,20 @@ def _crypt() -> ctypes.CDLL:
     return library
 
 
-def hash_of(password: str) -> str:
-    """As /etc/shadow takes it. A password ends at its first NUL, as everywhere in C. Raises OSError where the system's crypt cannot do it."""
-    salt = "$6$" + "".join(secrets.choice(_ALPHABET) for _ in range(SALT_CHARACTERS))
+def hash_of(password: str, *, generated: bool = False) -> str:
+    """As /etc/shadow takes it; `generated`: it is one of `generate`.
+
+    A password ends at its first NUL, as everywhere in C. Raises Invalid, and OSError where the system's crypt cannot do it.
+    """
+    encoded = password.encode()
+    if len(encoded) > PASSWORD_BYTES_MAX:
+        raise Invalid(
+            f"Invalid input for field/attribute adminPass. It has {PASSWORD_BYTES_MAX} bytes at most.", field="adminPass"
+        )
+    rounds = f"rounds={ROUNDS_OF_GENERATED}$" if generated else ""
+    salt = f"$6${rounds}" + "".join(secrets.choice(_ALPHABET) for _ in range(SALT_CHARACTERS))
     with _lock:
-        found: bytes | None = _crypt().crypt(password.encode(), salt.encode())
+        found: bytes | None = _crypt().crypt(encoded, salt.encode())
     if not found or not found.startswith(b"$6$"):
         raise OSError("crypt(3) of this system does not know SHA-512")
     return found.decode()

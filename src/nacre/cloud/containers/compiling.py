@@ -19,8 +19,6 @@ from nacre.protocol.containers import Container, HealthCheck, Mount, Restart, Ul
 Row = dict[str, Any]
 
 NANO = 1_000_000_000
-STOP_TIMEOUT_S = 10.0
-"""How long a container has to end after its stop signal, where nobody says otherwise."""
 ENDLESS_S = -1.0
 """As a stop timeout: it is never killed."""
 SHM_BYTES = 64 << 20

@@ -17,6 +17,8 @@ from nacre.cloud.errors import CloudError, Invalid
 from nacre.store import Prepared
 
 FLAGS_MAX = 2**64 - 1
+KEYS_MAX = 20_000
+"""Of one project: with their values, of 512 KiB at the most, they are all in the store."""
 
 
 class Refused(CloudError):
@@ -33,6 +35,7 @@ class KeyOp(Struct, frozen=True):
 
 
 _ONE = Prepared(sa.select(keys).where(keys.c.project_id == sa.bindparam("project"), keys.c.key == sa.bindparam("ident")))
+_HELD = Prepared(sa.select(sa.func.count()).select_from(keys).where(keys.c.project_id == sa.bindparam("project")))
 _INSERT = Prepared(keys.insert())
 _UPDATE = Prepared(
     keys.update()
@@ -103,6 +106,8 @@ def _put(change: Change, row: Row | None, op: KeyOp, session: str | None, lock_i
     new = {"value": op.value, "flags": str(op.flags), "session": session, "lock_index": lock_index}
     if row is not None and all(row[name] == value for name, value in new.items()):
         return row
+    if row is None:
+        _check_room(change)
     change.set_key(op.key)
     if row is None:
         made = {"project_id": change.project_id, "key": op.key, **new}
@@ -112,6 +117,11 @@ def _put(change: Change, row: Row | None, op: KeyOp, session: str | None, lock_i
     values = {f"new_{name}": value for name, value in new.items()}
     _UPDATE.run(change.conn, project=change.project_id, ident=op.key, new_index=change.index, **values)
     return {**row, **new, "modify_index": change.index}
+
+
+def _check_room(change: Change) -> None:
+    if _HELD.scalar(change.conn, project=change.project_id) >= KEYS_MAX:
+        raise Invalid(f"the project has {KEYS_MAX} keys already")
 
 
 def _set(change: Change, op: KeyOp) -> Row:

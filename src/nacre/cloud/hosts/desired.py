@@ -100,12 +100,3 @@ def settle(
     if forgotten:
         _FORGET.run(conn, host=host_id, of_kind=kind, ids=forgotten)
     return forgotten
-
-
-def hosts_that_want(conn: sa.Connection, kind: Kind, object_id: str) -> list[str]:
-    """The hosts that a thing concerns."""
-    return list(
-        conn.execute(
-            sa.select(host_desired.c.host_id).where(host_desired.c.kind == kind, host_desired.c.object_id == object_id)
-        ).scalars()
-    )

@@ -58,13 +58,19 @@ def issue(conn: sa.Connection, ctx: Context, hosts_max: int, ttl_s: int) -> Row:
     return {"secret": secret, "hosts": hosts_max, "expires_at": row["expires_at"]}
 
 
-def check(conn: sa.Connection, secret: str, keys: Sequence[str]) -> Row:
-    """The token, if hosts with these keys may enrol by it now. Raises Unauthorized, Conflict, Forbidden."""
+def known(conn: sa.Connection, secret: str) -> Row:
+    """The token, if it is one and has not expired. Raises Unauthorized."""
     row = conn.execute(sa.select(host_tokens).where(host_tokens.c.secret_hash == _hashed(secret))).mappings().first()
     if row is None:
         raise Unauthorized("This cloud does not know the token: take the whole line that `nacre host token` printed.")
     if row["expires_at"] <= now():
         raise Unauthorized("The token has expired: make another with `nacre host token`.")
+    return dict(row)
+
+
+def check(conn: sa.Connection, secret: str, keys: Sequence[str]) -> Row:
+    """The token, if hosts with these keys may enrol by it now. Raises Unauthorized, Conflict, Forbidden."""
+    row = known(conn, secret)
     if row["used_at"] is not None and row["keys"] != _keys(keys):
         raise Conflict("The token was used already, and is good once: make another with `nacre host token`.")
     if len(keys) > row["hosts_max"]:
@@ -73,7 +79,7 @@ def check(conn: sa.Connection, secret: str, keys: Sequence[str]) -> Row:
             f"The token is for {count} host{'s' if count > 1 else ''}, not for {len(keys)}: "
             f"make another with `nacre host token --hosts {len(keys)}`."
         )
-    return dict(row)
+    return row
 
 
 def enrol(conn: sa.Connection, secret: str, newcomers: Sequence[Newcomer]) -> list[Row]:

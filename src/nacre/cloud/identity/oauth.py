@@ -9,7 +9,7 @@ import base64
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
-from hashlib import sha1
+from hashlib import sha1, sha256
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -103,12 +103,18 @@ class Nonces:
     """What was seen lately: a signed request is good once (RFC 5849, 3.3). One process's; others have their own."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str, str], None] = {}
+        self._seen: dict[bytes, None] = {}
 
     def first_use(self, request: Signed) -> bool:
-        """Raises Invalid for a request without nonce and timestamp; False for one of another time, or that came before."""
-        key = (request.get("oauth_consumer_key"), request.get("oauth_nonce"), request.get("oauth_timestamp"))
-        if not key[2].isdecimal() or len(key[2]) > 12 or abs(int(key[2]) - now()) > SKEW_S or key in self._seen:
+        """For a request whose signature was found good: what nobody signed would push out what must be remembered.
+
+        Raises Invalid for a request without nonce and timestamp; False for one of another time, or that came before.
+        """
+        consumer, nonce, moment = (request.get(f"oauth_{name}") for name in ("consumer_key", "nonce", "timestamp"))
+        if not moment.isdecimal() or len(moment) > 12 or abs(int(moment) - now()) > SKEW_S:
+            return False
+        key = sha256("\0".join((consumer, moment, nonce)).encode("utf-8", "surrogatepass")).digest()
+        if key in self._seen:
             return False
         if len(self._seen) >= NONCES_MAX:
             del self._seen[next(iter(self._seen))]
@@ -126,6 +132,16 @@ def _check(conn: sa.Connection, request: Signed, token_secret: str = "") -> str:
     if secret is None or not hmac.compare_digest(expected.encode(), request.signature.encode("utf-8", "surrogatepass")):
         raise Unauthorized("The request you have made requires authentication.", code="Unauthorized")
     return consumer_id
+
+
+def check_consumer(conn: sa.Connection, request: Signed) -> None:
+    """Raises Unauthorized for a request for a request token that is not its consumer's."""
+    _check(conn, request)
+
+
+def check_exchange(conn: sa.Connection, request: Signed) -> None:
+    """Raises Unauthorized for a request for an access token that was not signed with both secrets, NotFound for no request token."""
+    _check(conn, request, _alive(conn, request.get("oauth_token"))["secret"])
 
 
 def request_token(conn: sa.Connection, request: Signed, project_id: str) -> Row:
@@ -168,6 +184,7 @@ def access_token(conn: sa.Connection, request: Signed) -> Row:
         raise Unauthorized("The request you have made requires authentication.", code="Unauthorized")
     made = {"id": new_hex_id(), "secret": secrets.token_hex(16), "expires_at": now() + ACCESS_LIFE_S}
     known = {name: row[name] for name in ("consumer_id", "project_id", "user_id")}
+    conn.execute(oauth_access_tokens.delete().where(oauth_access_tokens.c.expires_at < now()))
     conn.execute(oauth_access_tokens.insert().values(**made, **known))
     roles = [{"access_token_id": made["id"], "role_id": role_id} for role_id in row["role_ids"]]
     conn.execute(oauth_access_token_roles.insert(), roles)

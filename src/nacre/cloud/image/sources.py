@@ -19,6 +19,10 @@ _PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.
 """Not global, but a site's mirror may be there."""
 _METADATA = tuple(map(ipaddress.ip_network, ("fd00:ec2::/32", "fd20:ce::/32")))
 """Metadata services of other clouds within the private ranges."""
+_STANDING_FOR_V4 = tuple(map(ipaddress.ip_network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+"""IPv4-compatible and -translated addresses (RFC 4291, RFC 2765), NAT64 (RFC 6052): their last 32 bits are an IPv4 address."""
+_OF_THE_SITE = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10")))
+"""NAT64 of a site's own (RFC 8215), whatever address is in it; site-local addresses. Python takes them for global ones."""
 
 
 class Refused(Invalid):
@@ -62,21 +66,27 @@ class ImportRules:
 
     def check_address(self, text: str, field: str = "uri") -> None:
         """Raises Refused for an address that is not to be asked."""
-        address = _inner(ipaddress.ip_address(text.partition("%")[0]))
+        address = meant(ipaddress.ip_address(text.partition("%")[0]))
         if any(address in ipaddress.ip_network(network) for network in self.allowed_networks):
             return
         private = any(address in network for network in _PRIVATE) and not any(address in network for network in _METADATA)
-        if not private and (not address.is_global or address.is_multicast):
+        if not private and not is_public(address):
             raise Refused("The URI does not pass filtering: its address is none that images may be fetched from.", field=field)
 
 
-def _inner(address: Address) -> Address:
-    """The IPv4 address that some IPv6 addresses stand for: mapped, 6to4 and NAT64 (RFC 6052)."""
+def meant(address: Address) -> Address:
+    """The IPv4 address that some IPv6 addresses stand for: mapped, 6to4 and those of _STANDING_FOR_V4."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
         if address.sixtofour is not None:
             return address.sixtofour
-        if address in ipaddress.ip_network("64:ff9b::/96"):
+        if any(address in network for network in _STANDING_FOR_V4):
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
+
+
+def is_public(address: Address) -> bool:
+    """Whether it is one server's of the public Internet, by the address that it stands for."""
+    inner = meant(address)
+    return inner.is_global and not inner.is_multicast and not any(inner in network for network in _OF_THE_SITE)

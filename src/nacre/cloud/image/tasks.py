@@ -16,6 +16,8 @@ from nacre.store.schema import new_id, now
 
 LIFE_S = 48 * 3600.0
 """Glance's task_time_to_live."""
+OF_IMAGE_MAX = 100
+"""Ended tasks of one image that are kept; older ones go sooner."""
 PENDING = ("pending", "processing")
 _table = image_tasks
 LISTING = Listing(
@@ -46,8 +48,16 @@ def add(conn: sa.Connection, ctx: Context, kind: str, asked: Row, image: Row | N
         "updated_at": moment,
         "expires_at": moment + LIFE_S if ended else None,
     }
+    if image is not None:
+        _make_room(conn, image["id"])
     conn.execute(_table.insert().values(values))
     return values
+
+
+def _make_room(conn: sa.Connection, image_id: str) -> None:
+    over = (_table.c.image_id == image_id, _table.c.status.not_in(PENDING))
+    newest = sa.select(_table.c.id).where(*over).order_by(_table.c.created_at.desc()).limit(OF_IMAGE_MAX - 1)
+    conn.execute(_table.delete().where(*over, _table.c.id.not_in(newest)))
 
 
 def end(conn: sa.Connection, ident: str, status: str, result: Mapping[str, str] | None, message: str) -> None:

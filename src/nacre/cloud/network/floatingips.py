@@ -165,6 +165,7 @@ def _with_room(conn: sa.Connection, network: Row, subnet_ids: list[str]) -> str:
 def _associate(conn: sa.Connection, ctx: Context, row: Row, port_id: str, address: str | None) -> None:
     """Raises NotFound when no router joins the port's subnet to the external network, Conflict when the address has a floating IP."""
     port = ports.get(conn, ctx, port_id)
+    require_own(ctx, row, port)
     driven.check(conn, port["network_id"], "A floating IP is")
     fixed = fixed_address(port, address)
     taken = conn.execute(
@@ -194,6 +195,16 @@ def _associate(conn: sa.Connection, ctx: Context, row: Row, port_id: str, addres
         .values(port_id=port_id, fixed_ip_address=fixed["ip_address"], router_id=router_id)
     )
     _mark_router(conn, router_id)
+
+
+def require_own(ctx: Context, floating: Row, port: Row) -> None:
+    """Who has a network sees the ports that others have on it, and opens none of them to the outside. Raises Invalid, as Neutron does."""
+    if port["project_id"] != floating["project_id"] and not ctx.is_admin:
+        raise Invalid(
+            f"Cannot process floating IP association with Port {port['id']}, since that port is owned by a different project",
+            field="port_id",
+            code="BadRequest",
+        )
 
 
 def fixed_address(port: Row, address: str | None) -> Row:

@@ -70,6 +70,7 @@ def delete(conn: sa.Connection, ctx: Context, floating_id: str, ident: str) -> N
 def _inside(conn: sa.Connection, ctx: Context, floating: Row, values: Row) -> Row:
     """The port, its address and the router that leads to it from the floating IP's network."""
     port = ports.get(conn, ctx, values["port_id"])
+    floatingips.require_own(ctx, floating, port)
     fixed = floatingips.fixed_address(port, values.get("internal_address"))
     if ":" in fixed["ip_address"]:
         raise Invalid("Ports are forwarded to IPv4 addresses.", field="internal_ip_address", code="BadRequest")

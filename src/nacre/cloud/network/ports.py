@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
+from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid
 from nacre.cloud.network import driven, fixedips, ipam, marks, networks, qos, quotas, security_groups
@@ -129,6 +130,7 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     driven.refuse(network, "A port of a user's own is")
     project_id = project_of(ctx, values)
     _check_privileges(ctx, network, values)
+    _check_device(conn, ctx, values)
     qos.usable(conn, ctx, values.get("qos_policy_id"))
     values["security_groups"] = _asked_groups(conn, ctx, network, project_id, values)
     row = insert(conn, network, project_id, values)
@@ -180,6 +182,7 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
     row = plain(conn, ctx, ident, owned=True)
     network = networks.plain(conn, ctx, row["network_id"]) if not ctx.is_admin else {"id": row["network_id"], "project_id": None}
     _check_privileges(ctx, network, values, changing=True)
+    _check_device(conn, ctx, values)
     if not FREE.issuperset(values):
         driven.check(conn, row["network_id"], "A change of a port's security, addresses or binding is")
     if values.get("qos_policy_id") != row["qos_policy_id"]:
@@ -320,6 +323,16 @@ def _check_privileges(ctx: Context, network: Row, values: Row, *, changing: bool
             raise Forbidden(f"Only the network's owner may set {name}.", field=name, code="PolicyNotAuthorized")
     if any(each.get("ip_address") for each in values.get("fixed_ips") or ()):
         raise Forbidden("Only the network's owner may choose an address.", field="fixed_ips", code="PolicyNotAuthorized")
+
+
+def _check_device(conn: sa.Connection, ctx: Context, values: Row) -> None:
+    """A port that bears a server's id is plugged into it: nobody puts one into another project's. Raises Forbidden."""
+    device_id = values.get("device_id")
+    if not device_id or ctx.is_admin:
+        return
+    owner = conn.execute(sa.select(servers.c.project_id).where(servers.c.id == device_id)).scalar()
+    if owner is not None and owner != ctx.project_id:
+        raise Forbidden("Only an admin may set this device_id.", field="device_id", code="PolicyNotAuthorized")
 
 
 def _groups(conn: sa.Connection, ctx: Context, project_id: str, asked: list[str] | None, secured: bool) -> list[str]:

@@ -123,6 +123,9 @@ def _checked_port(conn: sa.Connection, ctx: Context, request: NetworkRequest) ->
         port = ports.plain(conn, ctx, str(request.port_id))
     except NotFound:
         raise NotFound(f"Port id {request.port_id} could not be found.", field="networks", code="PortNotFound") from None
+    if port["project_id"] != ctx.project_id and not ctx.is_admin:
+        # Who has a network sees what others have on it.
+        raise Invalid(f"Port {request.port_id} is another project's.", field="networks", code="PortNotUsable")
     if port["device_id"]:
         raise Conflict(f"Port {request.port_id} is still in use.", field="networks", code="PortInUse")
     if request.network_id is not None and request.network_id != port["network_id"]:

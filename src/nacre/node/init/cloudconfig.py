@@ -70,9 +70,6 @@ def _keys(value: Any, scripts: Scripts) -> None:
     scripts.set_up += authorize("root", "/root", [str(key) for key in _is_list(value, "ssh_authorized_keys")])
 
 
-_NEXT_UID = "awk -F: '$3 >= 1000 && $3 < 60000 && $3 > m { m = $3 } END { print (m ? m + 1 : 1000) }' /etc/passwd"
-
-
 def _user(entry: Any, scripts: Scripts) -> None:
     if entry == "default":
         return

@@ -41,6 +41,8 @@ class Applier:
         """Whether all that is desired is known: after a full apply, or when nothing was on the host at the start."""
         self._full = False
         self._failed: dict[Key, Item] = {}
+        self._stuck: set[Key] = set()
+        """What was to go and could not be undone yet."""
         self._host: HostPlane | None = None
         self._dirty_ports: dict[str, set[str]] = {}
         self._dirty_groups: set[str] = set()
@@ -68,6 +70,7 @@ class Applier:
         listed: dict[Key, Item] = {(item.kind, item.id): item for item in items if item.kind != "guest"}
         observed: dict[Key, Observation] = {}
         doomed: list[Key] = [(thing.kind, thing.id) for thing in gone if thing.kind != "guest"]
+        doomed += [key for key in self._stuck if key not in doomed and key not in listed]
         self._full = full
         if full:
             self._failed.clear()
@@ -79,6 +82,7 @@ class Applier:
         for kind in reversed(KINDS):
             for key in [key for key in doomed if key[0] == kind]:
                 observed[key] = self._guarded(key, self._undo, key)
+        self._stuck = {key for key in doomed if observed[key].state == "error"}
         work = {key: item for key, item in self._failed.items() if key not in doomed} | listed
         self._make(work, observed, full=full)
         for key, observation in observed.items():

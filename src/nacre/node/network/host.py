@@ -210,6 +210,8 @@ class HostPlane:
         try:
             found = [item["rule"] for item in self.namespace.nft.read(f"list chain {family} {table} {chain}") if "rule" in item]
         except NftError:
+            if any(each.get("chain", {}).get("name") == chain for each in self.namespace.nft.read(f"list chains {family}")):
+                raise  # It is there: whoever asks must not believe that nothing of ours is in it.
             return []
         return [(rule["comment"], rule["handle"]) for rule in found if rule.get("comment", "").startswith(f"{self.table} ")]
 

@@ -8,7 +8,7 @@ from nacre.node.network.conntrack import DELETE, Flow
 from nacre.node.network.netlink import Message
 from nacre.node.network.nft import NftError
 from nacre.node.network.standing import make
-from nacre.node.network.tables import Table, delete, difference
+from nacre.node.network.tables import Table, difference
 from nacre.protocol.networks import Network, Port, SecurityGroup
 
 BRIDGE_PORTS_MAX = 1023
@@ -39,8 +39,6 @@ _BRIDGE_SYSCTLS = {
 
 Entries = frozenset[tuple[str, str]]
 """Permanent neighbours of the bridge: address and MAC."""
-
-NO_GROUPS: tuple[str, ...] = ()
 
 
 def entries_of(port: Port) -> Entries:
@@ -408,9 +406,6 @@ class NetworkPlane:
         self.detach([link for link in rtnl.links(self.namespace.route) if link != "lo"])
         self.close()
         namespaces.remove(self.name)
-
-    def drop_tables(self) -> None:
-        self.namespace.nft.run(delete("bridge", self.table) + delete("inet", self.table))
 
     def close(self) -> None:
         self.namespace.close()

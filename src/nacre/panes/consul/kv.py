@@ -14,8 +14,6 @@ from nacre.panes.consul.dialect import PATH, PLAIN, check_datacenter, flag, miss
 from nacre.panes.consul.queries import found, headers_of
 from nacre.panes.edge import Call, Reply, Route
 
-KEY_BYTES_MAX = 8192
-"""A request's line is no longer."""
 RAW_HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
 
 

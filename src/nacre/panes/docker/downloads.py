@@ -16,6 +16,7 @@ from yarl import URL
 
 from nacre.cloud.containers import grants
 from nacre.cloud.errors import Forbidden, Invalid
+from nacre.cloud.image.sources import is_public
 from nacre.panes.edge import Call
 
 POLICY = "docker:private_urls"
@@ -99,17 +100,6 @@ def _socket(info: Any) -> socket.socket:
 def _public_socket(info: Any) -> socket.socket:
     """Every connection begins here, by a name or by a bare address. Raises _NotPublic."""
     address = ipaddress.ip_address(str(info[4][0]).partition("%")[0])
-    if not _is_public(address):
+    if not is_public(address):
         raise _NotPublic(str(address))
     return _socket(info)
-
-
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Also by the address of version 4 that one of version 6 stands for (RFC 4291, RFC 6052, RFC 3056)."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None and not _is_public(inner):
-            return False
-    return address.is_global and not address.is_multicast

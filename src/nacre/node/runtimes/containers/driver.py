@@ -28,7 +28,6 @@ from nacre.node.runtimes.containers.watch import Watch
 from nacre.node.runtimes.containers.writers import Writers
 from nacre.protocol.guests import Guest, ImageRef
 from nacre.protocol.messages import Holding, Observation
-from nacre.protocol.networks import Port
 
 CREATED_WAIT_S = 30.0
 """How long a created container keeps its waiting process before it gives the memory back."""
@@ -288,12 +287,6 @@ class ContainerDriver:
                 self._save(record)
             except OSError as error:
                 log.warning("guest %s: %s", guest_id, words(error))
-
-    def guest_of_port(self, port: Port | None) -> Guest | None:
-        """The guest that bears the port, for the metadata service."""
-        if port is None:
-            return None
-        return next((record.guest for record in self._records.values() if port.id in record.guest.ports), None)
 
     async def signal(self, guest_id: str, name: str) -> None:
         """Send a signal to the guest's first process (docker kill). It does not wait for whoever stops the guest at the time.

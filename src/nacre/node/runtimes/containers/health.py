@@ -96,7 +96,9 @@ class Health:
     async def _probe(self, guest_id: str, argv: list[str], check: HealthCheck) -> Probe:
         begun = time.time()
         try:
-            code, output = await Run(self._containers, guest_id).run(argv, check.timeout_s or _DEFAULT_TIMEOUT_S)
+            paths = self._containers.layout.guest(guest_id)
+            run = Run(self._containers, guest_id, (paths.health_process, paths.health_pid_file))
+            code, output = await run.run(argv, check.timeout_s or _DEFAULT_TIMEOUT_S)
         except OSError as error:
             code, output = _TIMED_OUT, f"the check could not be run: {error}"
         if code == _TIMED_OUT and not output:
@@ -129,14 +131,16 @@ def _judge(record: Record, check: HealthCheck, probe: Probe) -> None:
 
 
 class Run:
-    """One command beside a guest's own process, as the same user with the same walls."""
+    """One command beside a guest's own process, as the same user with the same walls. The `files` (the process document, the pid) are
+    no other command's at the time; the document, in which the environment may be secret, is nobody else's to read and goes afterwards."""
 
-    def __init__(self, containers: Containers, guest_id: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, containers: Containers, guest_id: str, files: tuple[Path, Path], environment: Mapping[str, str] | None = None
+    ) -> None:
         self._containers, self._guest_id = containers, guest_id
         self._more = [f"{name}={value}" for name, value in (environment or {}).items()]
-        paths = containers.layout.guest(guest_id)
-        self._process, self._pid_file = paths.health_process, paths.health_pid_file
-        self._config = paths.bundle / "config.json"
+        self._process, self._pid_file = files
+        self._config = containers.layout.guest(guest_id).bundle / "config.json"
         self._output = bytearray()
 
     async def run(self, argv: list[str], timeout_s: float) -> tuple[int, str]:
@@ -165,13 +169,16 @@ class Run:
             if not reaped:
                 self._kill()
             code = await asyncio.shield(asyncio.to_thread(reap, pid))
+            self._process.unlink(missing_ok=True)
         text = self._output.decode(errors="replace")
         return (code, text) if reaped else (_TIMED_OUT, "")
 
     def _spawn(self, argv: list[str], output: int) -> int:
         document = msgspec.json.decode(self._config.read_bytes())["process"]
         changes = {"args": argv, "terminal": False, "env": [*document["env"], *self._more]}
-        self._process.write_bytes(msgspec.json.encode({**document, **changes}))
+        self._process.unlink(missing_ok=True)
+        with os.fdopen(os.open(self._process, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode({**document, **changes}))
         self._pid_file.unlink(missing_ok=True)
         return self._containers.launcher.spawn_exec(self._guest_id, self._process, self._pid_file, output)
 
@@ -183,18 +190,26 @@ class Run:
             asyncio.get_running_loop().remove_reader(reads)
 
     def _kill(self) -> None:
-        kill_check(self._containers, self._guest_id)
+        _kill(self._containers, self._guest_id, self._pid_file)
 
 
 def kill_check(containers: Containers, guest_id: str) -> None:
-    """Kill the check's process with its group, if it runs: it is of the guest's cgroup, and begun by the crun that has its file."""
+    """Kill what an earlier node had begun to run in the guest, if it runs still: a health check, the change of a password."""
     paths = containers.layout.guest(guest_id)
+    for pid_file in (paths.health_pid_file, paths.password_pid_file):
+        _kill(containers, guest_id, pid_file)
+    for process in (paths.health_process, paths.password_process):
+        process.unlink(missing_ok=True)
+
+
+def _kill(containers: Containers, guest_id: str, pid_file: Path) -> None:
+    """Kill the command's process with its group, if it runs: it is of the guest's cgroup, and begun by the crun that has its file."""
     try:
-        pid = int(paths.health_pid_file.read_text())
+        pid = int(pid_file.read_text())
     except (FileNotFoundError, ValueError):
         return
     with open_pid(pid) as fd:
-        if fd is None or not containers.cgroups.holds(guest_id, pid) or not _begun_with(pid, paths.health_pid_file):
+        if fd is None or not containers.cgroups.holds(guest_id, pid) or not _begun_with(pid, pid_file):
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getpgid(pid) == pid:

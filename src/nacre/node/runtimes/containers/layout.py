@@ -50,6 +50,8 @@ class GuestPaths:
         self.exit_file = root / "exits" / guest_id
         """Written by conmon: the exit status of the guest's first process, in decimal."""
         self.health_process, self.health_pid_file = root / "health.json", root / "health.pid"
+        self.password_process, self.password_pid_file = root / "password.json", root / "password.pid"
+        """Each of what is run in a guest has its own: a health check may begin while a password is changed."""
         self.pid_file = root / "pid"
         self.monitor_pid_file = root / "monitor.pid"
 

@@ -28,7 +28,8 @@ fi
 
 async def change(parts: Containers, guest_id: str, password_hash: str) -> None:
     """Have a running guest change its root's password. Raises OSError, with what its programs said."""
-    run = Run(parts, guest_id, {HASH: password_hash})
+    paths = parts.layout.guest(guest_id)
+    run = Run(parts, guest_id, (paths.password_process, paths.password_pid_file), {HASH: password_hash})
     code, said = await run.run([f"{SEED}/busybox", "sh", "-c", _SCRIPT], PASSWORD_WAIT_S)
     if code != 0:
         raise OSError(f"the password could not be changed: exit status {code}: {said.strip()[-200:]}")

@@ -274,5 +274,7 @@ def _sort(call: Call) -> tuple[tuple[str, Literal["asc", "desc"]], ...]:
         direction = directions[min(index, len(directions) - 1)] if directions else "desc"
         if direction not in ("asc", "desc"):
             raise Invalid(f"Invalid input for query parameters sort_dir. {direction!r} is not asc or desc.", field="sort_dir")
+        if SORT_KEYS[key] == "host_id" and not call.context.is_admin:
+            continue  # As Nova: the order would tell which servers are on one host.
         order.append((SORT_KEYS[key], "asc" if direction == "asc" else "desc"))
     return tuple(order)

@@ -123,7 +123,7 @@ async def create(call: Call) -> Reply:
     """One server, or several of the same make. Answers as soon as the intent is on disk."""
     sent, hints = _body(decode(await call.raw_body(), dict[str, Any]))
     spec, password = _spec(call, sent, hints), sent.admin_pass or passwords.generate()
-    spec.password_hash = await asyncio.to_thread(passwords.hash_of, password)
+    spec.password_hash = await asyncio.to_thread(passwords.hash_of, password, generated=not sent.admin_pass)
     try:
         made = await call.write(
             servers.create,

@@ -1,10 +1,12 @@
 """OS-OAUTH1: consumers, and the tokens that lead to a login of theirs. https://docs.openstack.org/api-ref/identity/v3-ext/#os-oauth1-api."""
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import unquote, urlencode
 
 import msgspec
+import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
 from nacre.cloud.errors import Invalid, Unauthorized
@@ -52,16 +54,18 @@ async def create_consumer(call: Call) -> Reply:
 
 async def request_token(call: Call) -> Reply:
     """No token of Identity's is needed: the consumer signs."""
-    request, project_id = _fresh(call), call.request.headers.get("Requested-Project-Id", "")
+    request, project_id = _fresh(call, oauth.check_consumer), call.request.headers.get("Requested-Project-Id", "")
     return _form(await call.cloud.store.write(oauth.request_token, request, project_id))
 
 
 async def access_token(call: Call) -> Reply:
-    return _form(await call.cloud.store.write(oauth.access_token, _fresh(call)))
+    return _form(await call.cloud.store.write(oauth.access_token, _fresh(call, oauth.check_exchange)))
 
 
-def _fresh(call: Call) -> oauth.Signed:
+def _fresh(call: Call, check: Callable[[sa.Connection, oauth.Signed], None]) -> oauth.Signed:
+    """The request, good and for the first time. Raises Unauthorized, and what the check does."""
     request = signed(call)
+    call.cloud.store.read_now(check, request)
     if not identity_of(call).nonces.first_use(request):
         raise Unauthorized("The request you have made requires authentication.", code="Unauthorized")
     return request

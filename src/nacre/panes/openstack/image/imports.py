@@ -18,7 +18,6 @@ from nacre.panes.openstack.query import parse_limit
 from nacre.store import Criterion, Query
 
 INTERFACES = ("public", "internal", "admin")
-METHOD_SHOWN = ("name", "uri", "glance_image_id", "glance_region", "glance_service_interface")
 LIMIT_DEFAULT = 25
 LIMIT_MAX = 1000
 Word = Annotated[str, msgspec.Meta(max_length=2048)]

@@ -109,6 +109,12 @@ def _pairs(texts: list[str], name: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def _require_shown(call: Call, key: str, what: str) -> None:
+    """A list's choice or order tells as much as a value does. Raises Forbidden."""
+    if key in HIDDEN and not call.context.is_admin:
+        raise Forbidden(f"Only an admin may {what} by {key}.", field=key, code="PolicyNotAuthorized")
+
+
 class NetworkDialect:
     """Neutron's: PUT changes, unknown attributes are refused, any attribute filters."""
 
@@ -130,8 +136,7 @@ class NetworkDialect:
                 attribute = resource.by_name.get(key)
                 if attribute is None or attribute.filter is None:
                     raise Invalid(f"Invalid input for operation: '{key}' is an invalid attribute for filtering.", field=key)
-                if key in HIDDEN and not call.context.is_admin:
-                    raise Forbidden(f"Only an admin may filter by {key}.", field=key, code="PolicyNotAuthorized")
+                _require_shown(call, key, "filter")
                 criteria.append(_criterion(column(key), [parse_value(text, attribute.filter, key) for text in texts]))
         reverse = parse_boolean(query.get("page_reverse", "false"), "page_reverse")
         return Query(tuple(criteria), self._sort(call, resource), parse_limit(query), query.get("marker") or None, reverse)
@@ -146,6 +151,7 @@ class NetworkDialect:
         for key in keys:
             if key not in resource.by_name or resource.by_name[key].filter is None:
                 raise Invalid(f"['{key}'] is invalid attribute for sort_keys", field="sort_key")
+            _require_shown(call, key, "sort")
         chosen = cast(list[Literal["asc", "desc"]], directions or ["asc"] * len(keys))
         return tuple(zip((column(key) for key in keys), chosen, strict=True))
 

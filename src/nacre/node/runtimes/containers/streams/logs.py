@@ -26,7 +26,6 @@ HELD_MAX = 32
 """Rotated files that are held for one follower that is slow; of more the oldest are lost to it."""
 LINE_BYTES_MAX = 64 << 10
 """conmon's lines are shorter; more without an end is no log."""
-_TIME_BYTES = 35
 _RUN = re.compile(
     rb"(?:.{35} stdout F [^\n]*\n)+|(?:.{35} stderr F [^\n]*\n)+|(?:.{35} stdout P [^\n]*\n)+|(?:.{35} stderr P [^\n]*\n)+"
 )
