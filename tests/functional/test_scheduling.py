@@ -14,6 +14,7 @@ import consul
 import pytest
 
 from nacre.cli.state import FORMAT
+from tests.images import config, docker_archive, layer
 from tests.processes import Processes, wait_for
 from tests.support import Client
 
@@ -222,3 +223,61 @@ def test_facts_are_published_into_a_projects_key_value_store(processes: Processe
     refused = nacre(processes, *publish, code=1, CONSUL_HTTP_TOKEN="")
     assert "403" in refused
     assert admin.token not in refused
+
+
+def test_a_network_of_a_plugin_is_for_hosts_that_have_it_and_the_plugin_is_in_charge(
+    processes: Processes, admin: Client, image: str
+) -> None:
+    docker, v2 = "/docker/v1.50", "/network/v2.0"
+    wanted = {"Name": "woven", "Driver": "weave", "Options": {"any": "thing"}, "IPAM": {"Config": [{"Subnet": "10.61.0.0/24"}]}}
+    answer = admin("POST", f"{docker}/networks/create", wanted)
+    assert (answer.status, answer.json["message"]) == (404, 'plugin "weave" not found')
+    (processes.state / "facts.d" / "sim-0001" / "drivers.json").write_text('{"volume_drivers": ["local", "weave"]}')
+    wait_for(lambda: admin("POST", f"{docker}/networks/create", wanted).status == 201, "the plugin to be known")
+    shown = admin("GET", f"{docker}/networks/woven").json
+    assert (shown["Driver"], shown["Options"]) == ("weave", {"any": "thing"})
+    demo = processes.login("demo", "demo")
+    assert demo("GET", f"{docker}/networks/{shown['Id']}").status == 404
+
+    base = layer({"bin/web": "x"})
+    archive = docker_archive([(["web:1"], config(base), [base])])
+    assert admin("POST", f"{docker}/images/load?quiet=1", archive, {"Content-Type": "application/x-tar"}).status == 200
+
+    def create_container(*env: str, **host: Any) -> Any:
+        body = {"Image": "web:1", "Cmd": ["x"], "Env": list(env), "HostConfig": {"NetworkMode": "woven", **host}}
+        return admin("POST", f"{docker}/containers/create", body)
+
+    for _ in range(3):
+        made = create_container()
+        assert made.status == 201, made.body
+        found = admin("GET", f"{docker}/containers/{made.json['Id']}/json").json
+        assert found["Node"]["Name"] == "sim-0001"
+        assert found["NetworkSettings"]["Networks"]["woven"]["IPAMConfig"] in (None, {})
+    refused = create_container("constraint:node==sim-0000")
+    assert refused.status == 500
+    assert refused.json["message"].endswith("unable to find a node that has the network plugin weave")
+    refused = create_container(PortBindings={"80/tcp": [{}]})
+    assert (refused.status, "its driver weave is in charge" in refused.json["message"]) == (400, True)
+
+    network = next(each for each in admin("GET", f"{v2}/networks?name=woven").json["networks"])
+    ports = admin("GET", f"{v2}/ports?network_id={network['id']}").json["ports"]
+    assert [(port["security_groups"], port["port_security_enabled"]) for port in ports] == [([], False)] * 3
+    (subnet,) = network["subnets"]
+    group = admin("POST", f"{v2}/security-groups", {"security_group": {"name": "g"}}).json["security_group"]["id"]
+    router = admin("POST", f"{v2}/routers", {"router": {"name": "r"}}).json["router"]["id"]
+    for method, path, body in (
+        ("PUT", f"ports/{ports[0]['id']}", {"port": {"security_groups": [group], "port_security_enabled": True}}),
+        ("DELETE", f"ports/{ports[0]['id']}", None),
+        ("POST", "ports", {"port": {"network_id": network["id"]}}),
+        ("PUT", f"networks/{network['id']}", {"network": {"port_security_enabled": True}}),
+        ("POST", "subnets", {"subnet": {"network_id": network["id"], "ip_version": 4, "cidr": "10.62.0.0/24"}}),
+        ("PUT", f"subnets/{subnet}", {"subnet": {"gateway_ip": None}}),
+        ("PUT", f"routers/{router}/add_router_interface", {"subnet_id": subnet}),
+    ):
+        answer = admin(method, f"{v2}/{path}", body)
+        assert answer.status == 409, (method, path, answer.body)
+        assert b"its driver weave is in charge of it" in answer.body
+    assert admin("PUT", f"{v2}/ports/{ports[0]['id']}", {"port": {"name": "mine"}}).status == 200
+    server = {"name": "s", "imageRef": image, "flavorRef": flavor(admin), "networks": [{"uuid": network["id"]}]}
+    answer = admin("POST", "/compute/v2.1/servers", {"server": server}, {"OpenStack-API-Version": "compute 2.90"})
+    assert (answer.status, b"its driver weave is in charge of it" in answer.body) == (409, True), answer.body

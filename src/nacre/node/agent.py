@@ -18,7 +18,7 @@ from yarl import URL
 
 from nacre.node import talks
 from nacre.node.config import JoinedHost, NodeConfig
-from nacre.node.drivers import GuestDriver, NetworkDriver, StreamServer, VolumeDriver
+from nacre.node.drivers import GuestDriver, Later, NetworkDriver, StreamServer, VolumeDriver
 from nacre.node.facts import Facts
 from nacre.node.reconcile import Reconciler
 from nacre.protocol import (
@@ -216,6 +216,8 @@ class Agent:
         self._network = network
         self._volumes = volumes
         self._reconciler = Reconciler(guests, network, volumes, self._observe, self._ask_anew)
+        if isinstance(network, Later):
+            network.observe = self._reconciler.saw
         self._pending: dict[tuple[str, str], Observation] = {}
         self._gone: dict[tuple[str, str], tuple[int, Observation]] = {}
         """What went and is not known to be recorded, with the number of the report that said so."""

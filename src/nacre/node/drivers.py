@@ -6,7 +6,7 @@ A driver never raises for a thing that cannot be made: it returns an observation
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -70,6 +70,14 @@ class NetworkDriver(Protocol):
 
     async def close(self) -> None:
         """Let go of sockets and threads. The data plane stays."""
+
+
+@runtime_checkable
+class Later(Protocol):
+    """A driver of which something may take longer than the apply that asked for it."""
+
+    observe: Observe
+    """Set by the agent, and called then."""
 
 
 class Attached(Struct, frozen=True):

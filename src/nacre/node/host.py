@@ -7,6 +7,7 @@ from nacre.node.drivers import GuestDriver, ImageSource, NetworkDriver, StreamSe
 from nacre.node.images import ImageCache
 from nacre.node.metadata import MetadataService, Passwords
 from nacre.node.network import LinuxNetworkDriver
+from nacre.node.network.remote import RemoteNetworks
 from nacre.node.relay import Forward, RelayService
 from nacre.node.runtimes.containers import ContainerDriver
 from nacre.node.runtimes.containers.streams.server import ContainerStreams
@@ -32,6 +33,7 @@ def drivers(
     metadata = MetadataService(guest_at, passwords)
     network = LinuxNetworkDriver(config, metadata, NameService(names), RelayService(forward) if forward else None)
     volumes = HostVolumes(config)
-    guests = ContainerDriver(config, network, ImageCache(config.state, source), volumes)
+    networks = RemoteNetworks(config, network)
+    guests = ContainerDriver(config, networks, ImageCache(config.state, source), volumes)
     guests.opened.append(lambda parts: setattr(parts, "documents", metadata.config_drive))
-    return guests, network, volumes, ContainerStreams(guests)
+    return guests, networks, volumes, ContainerStreams(guests)

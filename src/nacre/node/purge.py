@@ -19,9 +19,11 @@ async def purge(config: NodeConfig) -> None:
     if config.simulated_hosts:
         return
     from nacre.node.network import purge as purge_network
+    from nacre.node.network.remote import purge as purge_plugins
     from nacre.node.runtimes.containers import purge as purge_containers
     from nacre.node.volumes import purge as purge_volumes
 
+    await purge_plugins(config)
     await purge_containers(config)
     await purge_network(config)
     await purge_volumes(config)

@@ -1,6 +1,6 @@
 """Networks, ports, security groups and routers, as the host's data plane needs them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -38,6 +38,10 @@ class Network(Struct, frozen=True, omit_defaults=True):
     dns_domain: str = ""
     domain: str = ""
     """PROJECT.nacre: where the names of the network's ports stand besides alone."""
+    driver: str = ""
+    """The name of a network plugin of Docker's (libnetwork's remote driver), which plugs the ports; empty: the data plane does."""
+    driver_options: dict[str, Any] = {}
+    """For the plugin: the `Options` of its CreateNetwork."""
 
 
 class FixedIp(Struct, frozen=True):

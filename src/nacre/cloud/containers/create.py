@@ -1,6 +1,7 @@
 """`docker create`: a server that is made stopped, and what Docker knows of it beyond that, in one transaction."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ from nacre.cloud.containers.tables import containers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
 from nacre.cloud.image import references
-from nacre.cloud.scheduler import ExpressionError, NoValidHost, Ratios, Strategy
+from nacre.cloud.scheduler import Conditions, ExpressionError, NoValidHost, Ratios, Strategy
 from nacre.cloud.volumes import use
 from nacre.protocol.containers import Mount
 from nacre.store import Prepared
@@ -85,7 +86,7 @@ def create(
         require_host=True,
         host_id=_only_host(network.host_id, _shared_host(conn, ctx, host), lies_on),
         told=True,
-        conditions=placement.conditions,
+        conditions=_with_drivers(placement.conditions, network),
     )
     try:
         (row,) = compute.create(conn, ctx, server, alive=alive, ratios=ratios, facts=facts, strategy=strategy)
@@ -108,6 +109,12 @@ def create(
     networking.joined(conn, ctx, ident)
     events.of_server(conn, row, "create")
     return ident, list(placement.warnings)
+
+
+def _with_drivers(conditions: Conditions, network: networking.Plan) -> Conditions:
+    """The host must have the plugins of the networks asked for."""
+    drivers = tuple({request.driver for request in network.requests if request.driver} if network.requests != "none" else ())
+    return replace(conditions, network_drivers=drivers) if drivers else conditions
 
 
 def _image_name(config: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ from nacre.cloud.network.ports import release_published
 from nacre.cloud.network.servers import NetworkRequest
 from nacre.cloud.network.tables import fixed_ips, subnets
 from nacre.cloud.network.tables import ports as ports_table
+from nacre.cloud.volumes.placing import host_has_plugin
 
 SHORT_ID_LENGTH = 12
 ALIASES_MAX = 64
@@ -107,7 +108,16 @@ def plan(
     if first.id is None:
         raise Invalid(f"network {mode} cannot be joined by name: use --network {first.name}")
     chosen = [found.pop(first.id, (first, {})), *found.values()]
+    if all(view.plugin for view, _ in chosen) and (host_config.get("PortBindings") or host_config.get("PublishAllPorts")):
+        raise _unpublishable(chosen[0][0])
     return Plan(network="ports", requests=[request(conn, ctx, view, settings, name) for view, settings in chosen])
+
+
+def _unpublishable(view: View) -> Invalid:
+    return Invalid(
+        f"ports are not published from network {view.name}: its driver {view.plugin} is in charge of what leads there",
+        field="PortBindings",
+    )
 
 
 def _shared(conn: sa.Connection, ctx: Context, ref: str, host_config: Mapping[str, Any]) -> Plan:
@@ -142,7 +152,8 @@ def request(conn: sa.Connection, ctx: Context, view: View, settings: Mapping[str
         mac_address=ipam.normal_mac(str(mac)) if mac else None,
         aliases=tuple(dict.fromkeys((name, *aliases))) if name else tuple(dict.fromkeys(aliases)),
         links=_links(conn, ctx, settings.get("Links") or ()),
-        security_groups=(walls.ensure_wall(conn, view.id, view.name),),
+        security_groups=() if view.plugin else (walls.ensure_wall(conn, view.id, view.name),),
+        driver=view.plugin,
     )
 
 
@@ -287,7 +298,10 @@ def publish(conn: sa.Connection, ctx: Context, server_id: str, config: Mapping[s
         return
     check_place(place, wanted)
     name = str(conn.execute(sa.select(servers.c.name).where(servers.c.id == server_id)).scalar() or server_id)
-    outward = next((each for each in found if each.gateways and not each.network.internal), found[0])
+    ours = [each for each in found if not each.network.plugin]
+    if not ours:
+        raise _unpublishable(found[0].network)
+    outward = next((each for each in ours if each.gateways and not each.network.internal), ours[0])
     # What an earlier start has published elsewhere is of no use any more.
     release_published(conn, [each.port_id for each in found if place == "host" or each is not outward])
     try:
@@ -314,6 +328,10 @@ def connect(conn: sa.Connection, ctx: Context, server: Row, term: str, settings:
     _check_connectable(conn, server)
     if any(each.network.id == view.id for each in endpoints(conn, ctx, [server["id"]])[server["id"]]):
         raise Forbidden(f"endpoint with name {server['name']} already exists in network {view.name}")
+    if view.plugin and not host_has_plugin(conn, server["host_id"], view.plugin):
+        raise Conflict(
+            f'network {view.name} needs the network plugin "{view.plugin}", which the host of container {server["name"]} does not have'
+        )
     short = lookup.docker_id(server["id"])[:SHORT_ID_LENGTH]
     wanted = request(conn, ctx, view, {**settings, "Aliases": [*(settings.get("Aliases") or ())]}, server["name"])
     wanted.aliases = tuple(dict.fromkeys((*wanted.aliases, short)))

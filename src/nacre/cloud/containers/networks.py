@@ -28,6 +28,7 @@ from nacre.cloud.network.tables import networks as networks_table
 from nacre.cloud.network.tables import ports as ports_table
 from nacre.cloud.network.tables import routers as routers_table
 from nacre.cloud.network.tables import subnets as subnets_table
+from nacre.cloud.volumes.placing import has_plugin
 
 BRIDGE = "bridge"
 PREDEFINED = ("bridge", "host", "none", "default")
@@ -82,6 +83,11 @@ class View(Struct, kw_only=True):
     ipam: dict[str, Any] = {}
     labels: dict[str, str] = {}
     options: dict[str, str] = {}
+
+    @property
+    def plugin(self) -> str:
+        """The network plugin that plugs its ports; empty where the cloud does."""
+        return self.driver if self.id is not None and self.driver not in DRIVERS else ""
 
     def has(self, version: int) -> bool:
         return any(subnet["ip_version"] == version for subnet in self.subnets)
@@ -146,7 +152,7 @@ def _view(row: Row, known: Row | None, held: list[Row]) -> View:
         docker_id=docker_id(row["id"]),
         name=BRIDGE if known["is_bridge"] else row["name"] or row["id"],
         project_id=row["project_id"],
-        driver=BRIDGE if known["is_bridge"] else known["driver"],
+        driver=BRIDGE if known["is_bridge"] else row["driver"] or known["driver"],
         scope="local" if known["is_bridge"] else SCOPES.get(known["driver"], "local"),
         created_at=row["created_at"],
         internal=known.get("internal", False),
@@ -250,12 +256,16 @@ def create(conn: sa.Connection, ctx: Context, spec: NetworkSpec) -> View:
         raise Forbidden(f"operation is not permitted on predefined {spec.name} network ")
     if not spec.name or spec.name.strip() != spec.name:
         raise Invalid("invalid network name: it must not be empty, nor begin or end with a space", field="Name")
-    if spec.driver not in DRIVERS:
+    driven = spec.driver not in DRIVERS
+    if driven and not has_plugin(conn, spec.driver):
         raise NotFound(f'plugin "{spec.driver}" not found')
-    _check_options(spec.options)
+    if not driven:
+        _check_options(spec.options)
     if any(view.name == spec.name for view in views(conn, ctx)):
         raise Conflict(f"network with name {spec.name} already exists")
     ident = _make(conn, ctx, spec)
+    if driven:
+        _hand_over(conn, ident, spec)
     conn.execute(
         docker_networks.insert().values(
             network_id=ident,
@@ -276,6 +286,13 @@ def create(conn: sa.Connection, ctx: Context, spec: NetworkSpec) -> View:
     view = of_ids(conn, ctx.project_id or "", [ident])[ident]
     tell(conn, ctx.project_id or "", view, "create")
     return view
+
+
+def _hand_over(conn: sa.Connection, ident: str, spec: NetworkSpec) -> None:
+    """The network is a plugin's from here on, subnets and all."""
+    options: dict[str, Any] = {"com.docker.network.generic": spec.options, "com.docker.network.internal": spec.internal}
+    changes = {"driver": spec.driver, "driver_options": options, "port_security_enabled": False}
+    conn.execute(networks_table.update().where(networks_table.c.id == ident).values(changes))
 
 
 def _check_options(options: Mapping[str, str]) -> None:
@@ -306,10 +323,10 @@ def _make(conn: sa.Connection, ctx: Context, spec: NetworkSpec) -> str:
         if any(cidr.version == other.version and cidr.overlaps(other) for other in taken):
             raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
     values: Row = {"project_id": project, "name": spec.name}
-    if spec.options.get(MTU_OPTION, "").isdecimal():
+    if spec.driver in DRIVERS and spec.options.get(MTU_OPTION, "").isdecimal():
         values["mtu"] = int(spec.options[MTU_OPTION])
     network = networks.create(conn, ctx, values)
-    router_id = None if spec.internal else _router(conn, ctx)
+    router_id = None if spec.internal or spec.driver not in DRIVERS else _router(conn, ctx)
     for each in wanted:
         subnet = subnets.create(conn, ctx, _subnet_values(project, network["id"], each, spec.internal))
         if router_id is not None:

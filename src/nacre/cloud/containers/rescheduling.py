@@ -9,6 +9,7 @@ ill rather than they, and nobody is moved.
 
 import logging
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,6 +30,7 @@ from nacre.cloud.core import Cloud
 from nacre.cloud.errors import CloudError
 from nacre.cloud.hosts import operations as hosts
 from nacre.cloud.leases import Lease, Watch, boottime_s
+from nacre.cloud.network.driven import drivers_of
 from nacre.cloud.scheduler import ExpressionError, NoValidHost, Ratios, Strategy, plan
 from nacre.cloud.volumes import use
 from nacre.protocol.containers import Container
@@ -131,6 +133,7 @@ def move(
     if use.host_of(conn, spec.mounts) is not None:
         raise Stays("its volumes lie there")
     conditions = scheduling.conditions_of(kept["config"], kept["host_config"])
+    conditions = replace(conditions, network_drivers=drivers_of(conn, ident))
     beside = _host_of(conn, {spec.network_of, spec.pid_of, spec.ipc_of} - {""})
     seen = views.views(conn, row["project_id"], conditions, alive=alive, ratios=ratios, facts=facts)
     try:

@@ -57,14 +57,18 @@ def row_of(conn: sa.Connection, server_id: str) -> Row | None:
     return None if row is None else lookup.with_container(conn, row)
 
 
-async def settled(cloud: Cloud, server_id: str, timeout_s: float | None) -> Row | None:
-    """The server as soon as the node met its intent or said why it cannot; GONE without one, None after the timeout."""
+async def settled(cloud: Cloud, server_id: str, timeout_s: float | None, *, met: bool = False) -> Row | None:
+    """The server as soon as the node met its intent or said why it cannot; GONE without one, None after the timeout.
+
+    With `met` it must be this very intent that it speaks of: what it could not do of an earlier one may come just now.
+    """
 
     def look(conn: sa.Connection) -> Row | None:
         row = row_of(conn, server_id)
         if row is None:
             return GONE
-        return None if is_pending(row) and not row["gone"] else row
+        pending = row["observed_generation"] < row["generation"] if met else is_pending(row)
+        return None if pending and not row["gone"] else row
 
     return await until(cloud, events.server_topic(server_id), look, timeout_s)
 

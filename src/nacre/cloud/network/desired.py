@@ -105,6 +105,8 @@ def compile_networks(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> d
             admin_state_up=row["admin_state_up"],
             dns_domain=row["dns_domain"],
             domain=_domain(row["project_name"]),
+            driver=row["driver"],
+            driver_options=row["driver_options"] if row["driver"] else {},
         )
         for row in rows_among(conn, _NETWORKS, wanted)
     }

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context, internal
 from nacre.cloud.errors import Conflict, Invalid, NotFound
-from nacre.cloud.network import fixedips, gateways, ipam, marks, networks, ports, qos, quotas
+from nacre.cloud.network import driven, fixedips, gateways, ipam, marks, networks, ports, qos, quotas
 from nacre.cloud.network.common import Readable, grouped, own_rows, project_of, rows_of, stamped, touch
 from nacre.cloud.network.tables import floating_ips, forwards, routers
 from nacre.cloud.network.tables import ports as ports_table
@@ -166,6 +166,7 @@ def _associate(conn: sa.Connection, ctx: Context, row: Row, port_id: str, addres
     """Raises NotFound when no router joins the port's subnet to the external network, Conflict when the address has a floating IP."""
     port = ports.get(conn, ctx, port_id)
     require_own(ctx, row, port)
+    driven.check(conn, port["network_id"], "A floating IP is")
     fixed = fixed_address(port, address)
     taken = conn.execute(
         sa.select(floating_ips.c.id, floating_ips.c.floating_ip_address).where(

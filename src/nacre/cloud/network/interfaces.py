@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid, NotFound
-from nacre.cloud.network import ipam, marks, networks, ports, quotas, routers, subnets
+from nacre.cloud.network import driven, ipam, marks, networks, ports, quotas, routers, subnets
 from nacre.cloud.network.tables import fixed_ips, floating_ips, forwards
 from nacre.cloud.network.tables import ports as ports_table
 from nacre.cloud.network.tables import subnets as subnets_table
@@ -73,6 +73,7 @@ def _make_port(conn: sa.Connection, ctx: Context, router: Row, subnet_id: str) -
         raise Invalid("Subnet for router interface must have a gateway IP", field="subnet_id", code="BadRequest")
     _check_overlap(conn, router, [subnet])
     network = networks.plain(conn, ctx, subnet["network_id"])
+    driven.refuse(network, "A router is")
     values = {
         "device_id": router["id"],
         "device_owner": OWNER,

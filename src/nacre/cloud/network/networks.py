@@ -6,7 +6,7 @@ from sqlalchemy.dialects.sqlite import insert
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
-from nacre.cloud.network import address_scopes, marks, qos, quotas, rbac, walls
+from nacre.cloud.network import address_scopes, driven, marks, qos, quotas, rbac, walls
 from nacre.cloud.network.common import Readable, chosen, forget_tags, grouped, project_of, rows_among, rows_of, stamped, touch
 from nacre.cloud.network.tables import (
     fixed_ips,
@@ -104,6 +104,8 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
 
 def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
     row = plain(conn, ctx, ident, owned=True)
+    if not {"name", "description"}.issuperset(values):
+        driven.refuse(row, "A change of more than name and description is")
     for name, column in (("network_type", "network_type"), ("physical", "physical"), ("vni", "vni")):
         if name in values and values[name] != row[column]:
             raise Invalid("Plugin does not support updating provider attributes.", field=f"provider:{name}")

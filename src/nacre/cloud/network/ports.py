@@ -8,7 +8,7 @@ from nacre.cloud.collection import Row
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid
-from nacre.cloud.network import fixedips, ipam, marks, networks, qos, quotas, security_groups
+from nacre.cloud.network import driven, fixedips, ipam, marks, networks, qos, quotas, security_groups
 from nacre.cloud.network.common import Readable, chosen, forget_tags, grouped, project_of, rows_among, rows_of, stamped, touch
 from nacre.cloud.network.tables import fixed_ips, floating_ips, forwards, port_groups, ports, routers
 from nacre.cloud.network.tables import networks as networks_table
@@ -99,6 +99,8 @@ def find(conn: sa.Connection, ctx: Context, query: Query) -> Page:
     return _READ.find(conn, ctx, query)
 
 
+FREE = frozenset({"name", "description"})
+"""What may be changed of a port whoever plugs it."""
 _INSERT = Prepared(ports.insert())
 _ADDRESSES_OF_PORT = Prepared(
     sa.select(fixed_ips.c.subnet_id, fixed_ips.c.address.label("ip_address"))
@@ -125,6 +127,7 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
             field="network_id",
             code="PolicyNotAuthorized",
         )
+    driven.refuse(network, "A port of a user's own is")
     project_id = project_of(ctx, values)
     _check_privileges(ctx, network, values)
     _check_device(conn, ctx, values)
@@ -180,6 +183,8 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
     network = networks.plain(conn, ctx, row["network_id"]) if not ctx.is_admin else {"id": row["network_id"], "project_id": None}
     _check_privileges(ctx, network, values, changing=True)
     _check_device(conn, ctx, values)
+    if not FREE.issuperset(values):
+        driven.check(conn, row["network_id"], "A change of a port's security, addresses or binding is")
     if values.get("qos_policy_id") != row["qos_policy_id"]:
         qos.usable(conn, ctx, values.get("qos_policy_id"))
     if "host_id" in values:
@@ -217,6 +222,8 @@ def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
             f"Port {ident} cannot be deleted directly via the port API: has device owner {row['device_owner']}.",
             code="ServicePortInUse",
         )
+    if row["device_id"]:
+        driven.check(conn, row["network_id"], "The removal of a container's port by itself is")
     remove(conn, row)
     quotas.refund(conn, row["project_id"], "port")
 

@@ -10,7 +10,7 @@ from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid, NotFound
 from nacre.cloud.hosts.tables import hosts
-from nacre.cloud.network import fixedips, ipam, networks, ports, quotas, rbac, security_groups, topology
+from nacre.cloud.network import driven, fixedips, ipam, networks, ports, quotas, rbac, security_groups, topology
 from nacre.cloud.network.common import chosen, dns_label, rows_among
 from nacre.cloud.network.marks import Marks, changed, groups_of
 from nacre.cloud.network.tables import fixed_ips, floating_ips, port_groups, subnets
@@ -38,6 +38,8 @@ class NetworkRequest(msgspec.Struct):
     """As in the table of ports."""
     security_groups: tuple[str, ...] | None = None
     """The ids of the groups of a port that is made, in place of the server's. They are not looked up: no client names them."""
+    driver: str = ""
+    """Of the network, where it is a plugin of Docker's and who asks has seen to it that the host has it."""
 
 
 def resolve(
@@ -57,7 +59,11 @@ def resolve(
 
 _USABLE = (
     sa.select(networks_table.c.id)
-    .where(sa.not_(networks_table.c.external), networks_table.c.id.in_(sa.select(subnets.c.network_id)))
+    .where(
+        sa.not_(networks_table.c.external),
+        networks_table.c.driver == "",
+        networks_table.c.id.in_(sa.select(subnets.c.network_id)),
+    )
     .limit(2)
 )
 _OWN_NETWORKS = _USABLE.where(networks_table.c.project_id == sa.bindparam("project"))
@@ -95,6 +101,8 @@ def _checked(conn: sa.Connection, ctx: Context, request: NetworkRequest) -> Netw
         raise Invalid(f"Network {request.network_id} could not be found.", field="networks") from None
     if network["external"] and not networks.may_use(conn, ctx, network):
         raise Forbidden(f"It is not allowed to create an interface on external network {network['id']}", field="networks")
+    if network["driver"] != request.driver:
+        driven.refuse(network, "A server of Compute is")
     found = fixedips.network_subnets(conn, network["id"])
     if not found:
         raise Invalid(
@@ -388,6 +396,7 @@ def groups_of_server(conn: sa.Connection, ctx: Context, server_id: str) -> list[
 
 def add_fixed_ip(conn: sa.Connection, ctx: Context, server_id: str, network_id: str) -> None:
     """One more address on the server's port in that network (Nova's addFixedIp). Raises NotFound, Conflict."""
+    driven.check(conn, network_id, "Another address of a server is")
     for port in _ports_where(conn, server_id, ports_table.c.network_id == network_id):
         held = _held(conn, port["id"])
         subnet_id = held[0]["subnet_id"] if held else None
@@ -403,6 +412,7 @@ def remove_fixed_ip(conn: sa.Connection, ctx: Context, server_id: str, address: 
     """Raises NotFound when no port of the server has the address."""
     own = sa.select(fixed_ips.c.port_id).where(fixed_ips.c.address == address)
     for port in _ports_where(conn, server_id, ports_table.c.id.in_(own)):
+        driven.check(conn, port["network_id"], "Another address of a server is")
         ports.change_addresses(conn, port, [each for each in _held(conn, port["id"]) if each["ip_address"] != address])
         _mark(conn, port)
         return

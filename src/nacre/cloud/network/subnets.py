@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
-from nacre.cloud.network import ipam, marks, networks, quotas, rbac, subnetpools, walls
+from nacre.cloud.network import driven, ipam, marks, networks, quotas, rbac, subnetpools, walls
 from nacre.cloud.network.common import Readable, forget_tags, grouped, project_of, rows_of, stamped, touch
 from nacre.cloud.network.tables import fixed_ips, pools, ports, subnets
 from nacre.cloud.network.tables import networks as networks_table
@@ -52,6 +52,7 @@ def find(conn: sa.Connection, ctx: Context, query: Query) -> Page:
 def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     values = dict(values)
     network = networks.plain(conn, ctx, values["network_id"], owned=True)
+    driven.refuse(network, "Another subnet is")
     values.setdefault("project_id", network["project_id"])
     project_id = project_of(ctx, values)
     cidr = _cidr(conn, ctx, values, project_id)
@@ -73,6 +74,8 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
 
 def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
     row = plain(conn, ctx, ident, owned=True)
+    if not {"name", "description"}.issuperset(values):
+        driven.check(conn, row["network_id"], "A change of a subnet is")
     changes = _columns(values)
     cidr = ipam.parse_cidr(row["cidr"], "cidr")
     gateway = _given_gateway(values["gateway_ip"], cidr) if "gateway_ip" in values else None
@@ -98,6 +101,7 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
 def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
     """Raises Conflict while ports have addresses of it, except those that hosts make themselves."""
     row = plain(conn, ctx, ident, owned=True)
+    driven.check(conn, row["network_id"], "The removal of a subnet is")
     users = (
         sa.select(fixed_ips.c.port_id, ports.c.device_owner)
         .join(ports, ports.c.id == fixed_ips.c.port_id)

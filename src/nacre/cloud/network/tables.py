@@ -39,9 +39,12 @@ networks = table(
     text("dns_domain", default=""),
     json("availability_zone_hints", default=list),
     text("qos_policy_id", nullable=True, index=True),
+    text("driver", default=""),
+    json("driver_options", default=dict),
     *_standard(),
 )
-"""`shared` and `external` are written with the RBAC policies that say so: shared with all, external for anyone.
+"""`driver` names a network plugin of Docker's, which plugs the network's ports on the hosts that have it; `driver_options` are for it.
+`shared` and `external` are written with the RBAC policies that say so: shared with all, external for anyone.
 `physical` names the physical network of a flat one. Every network has a vni of its own, also a flat one."""
 
 network_sequences = table("network_sequences", sa.Column("name", sa.String(20), primary_key=True), integer("value"))

@@ -161,6 +161,13 @@ def _bearing(ids: frozenset[str]) -> Predicate:
 
 def _constraints(conditions: Conditions, soft: bool) -> Iterator[Step]:
     yield from _expressions("constraint", conditions.constraints, _constraint, soft)
+    for name in conditions.network_drivers:
+        yield Step(f"that has the network plugin {name}", f"without the network plugin {name}", _has_plugin(name))
+
+
+def _has_plugin(name: str) -> Predicate:
+    """A node lists every plugin that it finds, of whatever kind, as a driver of volumes."""
+    return lambda host: name in (host.facts.get("volume_drivers") or ())
 
 
 def _whitelists(conditions: Conditions, soft: bool) -> Iterator[Step]:
@@ -183,7 +190,14 @@ STAGES: tuple[Stage, ...] = (
     Stage("containerslots", _slots, lambda conditions: ["available container slots"]),
     Stage("dependency", _dependencies, lambda conditions: [dependency.flag for dependency in conditions.dependencies]),
     Stage("affinity", _affinities, lambda conditions: _with_soft(conditions.affinities)),
-    Stage("constraint", _constraints, lambda conditions: [str(expression) for expression in conditions.constraints]),
+    Stage(
+        "constraint",
+        _constraints,
+        lambda conditions: [
+            *(str(expression) for expression in conditions.constraints),
+            *(f"network plugin {name}" for name in conditions.network_drivers),
+        ],
+    ),
     Stage("whitelist", _whitelists, lambda conditions: _with_soft(conditions.whitelists)),
 )
 FILTER_NAMES = ("health", *(stage.name for stage in STAGES))

@@ -87,10 +87,12 @@ class Conditions:
     """Nova's hint: any of these servers must be there."""
     different_host: tuple[str, ...] = ()
     """Nova's hint: none of these servers may be there."""
+    network_drivers: tuple[str, ...] = ()
+    """Plugins of Docker's that the host must have for the networks asked for."""
 
     @property
     def need_facts(self) -> bool:
-        return bool(self.constraints)
+        return bool(self.constraints or self.network_drivers)
 
     @property
     def need_neighbours(self) -> bool:

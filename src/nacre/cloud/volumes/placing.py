@@ -29,6 +29,11 @@ def has_plugin(conn: sa.Connection, name: str) -> bool:
     return conn.execute(sa.select(plugins.c.name).where(plugins.c.name == name).limit(1)).first() is not None
 
 
+def host_has_plugin(conn: sa.Connection, host_id: str, name: str) -> bool:
+    wanted = sa.select(plugins.c.name).where(plugins.c.host_id == host_id, plugins.c.name == name)
+    return conn.execute(wanted).first() is not None
+
+
 def choose(conn: sa.Connection, plugin: str, alive: frozenset[str] | None) -> str | None:
     """The living host with the fewest volumes, among those with the plugin if one is needed. None where there is no host."""
     count = sa.select(sa.func.count()).where(volumes.c.host_id == hosts.c.id, volumes.c.gone.is_(False)).scalar_subquery()

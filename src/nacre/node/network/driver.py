@@ -72,10 +72,14 @@ class LinuxNetworkDriver:
         await self._serve_names()
         for item in items:
             if item.port is not None and item.id in self._applier.ports:
-                for future in self._waiting.pop(item.id, ()):
-                    if not future.done():
-                        future.set_result(item.port)
+                self.announce(item.port)
         return observations
+
+    def announce(self, port: Port) -> None:
+        """The port was applied, here or by another: who waits for it goes on."""
+        for future in self._waiting.pop(port.id, ()):
+            if not future.done():
+                future.set_result(port)
 
     async def _serve_http(self, service: MetadataService | RelayService | None, port: int) -> None:
         """Listen in the networks that came, and no more in those that went."""

@@ -156,7 +156,7 @@ def _configure(network: Network, port: Port, guest: Netlink, interface: str, *, 
     )
     for destination, gateway in _routes(port, subnets):
         if (destination, gateway) not in routed:
-            _add_route(guest, link, destination, gateway)
+            add_route(guest, link, destination, gateway)
 
 
 def _bearable(messages: list[Message], subnets: dict[str, Subnet]) -> list[Message]:
@@ -167,7 +167,7 @@ def _bearable(messages: list[Message], subnets: dict[str, Subnet]) -> list[Messa
     return [m._replace(ignore=m.ignore | off) if "fe80:" in m.what else m for m in messages]
 
 
-def _add_route(guest: Netlink, link: rtnl.Link, destination: str, gateway: str | None) -> None:
+def add_route(guest: Netlink, link: rtnl.Link, destination: str, gateway: str | None) -> None:
     default = destination in ("0.0.0.0/0", "::/0")
     try:
         guest.request([rtnl.route(destination, link.index, gateway=gateway, ignore_other=not default)])

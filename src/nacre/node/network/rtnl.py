@@ -180,6 +180,14 @@ def set_link(
     return Message(RTM_SETLINK, 0, body, f"set link {what}")
 
 
+def move_link(index: int, what: str, *, namespace: int, name: str, alias: str = "") -> Message:
+    """Into the namespace behind the descriptor, under that name there, in one step. It is down then, and has lost its addresses."""
+    body = _header(index=index) + u32(IFLA_NET_NS_FD, namespace) + text(IFLA_IFNAME, name)
+    if alias:
+        body += attr(IFLA_IFALIAS, alias.encode())
+    return Message(RTM_NEWLINK, 0, body, f"move link {what} as {name}")
+
+
 def enslave(index: int, master: int, what: str) -> Message:
     return Message(RTM_SETLINK, 0, _header(index=index) + u32(IFLA_MASTER, master), f"put {what} on its bridge")
 

@@ -1,4 +1,4 @@
-"""Docker's volume plugins on this host, used as Docker uses them (Engine documentation, "Docker Plugin API" and "Volume plugins").
+"""Docker's plugins on this host, used as Docker uses them (Engine documentation, "Docker Plugin API" and "Volume plugins").
 
 A plugin is found by its name: a socket under /run/docker/plugins, or a file that says where it listens. It is activated with its first
 use. Every call has an end: what cannot be reached is tried again for a while, what does not answer is given up, both with an OSError.
@@ -50,8 +50,21 @@ class _Spec(Struct, frozen=True):
     tls: Tls | None = msgspec.field(name="TLSConfig", default=None)
 
 
-class Plugins:
-    """The host's plugins. Belongs to one event loop."""
+class Refused(OSError):
+    """The plugin has answered, and did not do it."""
+
+
+class NotSupported(Refused):
+    """The plugin answers 404: it has no such method."""
+
+
+class Found:
+    """The host's plugins for one kind of thing. Belongs to one event loop."""
+
+    implements = ""
+    """What a plugin must say that it implements; its methods' names begin with it."""
+    kind = ""
+    """What it is called where it fails."""
 
     def __init__(
         self,
@@ -79,7 +92,7 @@ class Plugins:
     def find(self, name: str) -> Address:
         """Sockets win over files that name an address. Raises OSError when there is no such plugin, or its file makes no sense."""
         if OURS.fullmatch(name) or "/" in name or name.startswith("."):
-            raise OSError(f"{name} is not the name of a volume plugin")
+            raise OSError(f"{name} is not the name of a {self.kind}")
         for path in (self._sockets / f"{name}.sock", self._sockets / name / f"{name}.sock"):
             if path.is_socket():
                 return Address(f"unix://{path}")
@@ -87,7 +100,48 @@ class Plugins:
             for path in (folder / f"{name}.spec", folder / f"{name}.json", folder / name / f"{name}.spec"):
                 if path.is_file():
                     return _read(path)
-        raise OSError(f"error looking up volume plugin {name}: plugin {name!r} not found on this host")
+        raise OSError(f"error looking up {self.kind} {name}: plugin {name!r} not found on this host")
+
+    async def _call(self, plugin: str, method: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        address = await asyncio.to_thread(self.find, plugin)
+        if address.url not in self._activated:
+            reply = await self._post(plugin, address, "Plugin.Activate", {}, self._timeout_s)
+            if self.implements not in (reply.get("Implements") or ()):
+                raise OSError(f"plugin {plugin} does not implement {self.implements}; it says {reply.get('Implements')!r}")
+            await self._met(plugin, address)
+            self._activated.add(address.url)
+        try:
+            return await self._post(plugin, address, method, body, timeout_s)
+        except ConnectionError:
+            # Another process may answer next time: it is asked again what it is.
+            self._activated.discard(address.url)
+            raise
+
+    async def _post(self, plugin: str, address: Address, method: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        pause_s, began = 1.0, time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return await _exchange(f"{self.kind} {plugin}", address, method, body)
+            except TimeoutError:
+                raise OSError(f"{self.kind} {plugin} did not answer to {method} within {timeout_s:g} s") from None
+            except aiohttp.ClientConnectorError as error:
+                tried_s = time.monotonic() - began
+                if tried_s + pause_s > self._retry_for_s:
+                    raise ConnectionError(f"{self.kind} {plugin} cannot be reached at {address.url}: {error}") from None
+            except aiohttp.ClientError as error:
+                raise ConnectionError(f"{self.kind} {plugin} broke off {method}: {error or type(error).__name__}") from None
+            await asyncio.sleep(pause_s)
+            pause_s *= 2
+
+    async def _met(self, plugin: str, address: Address) -> None:
+        """It was activated: what else its kind asks it before it is used."""
+
+
+class Plugins(Found):
+    """Volume plugins."""
+
+    implements, kind = "VolumeDriver", "volume plugin"
 
     async def create(self, plugin: str, name: str, options: dict[str, str]) -> None:
         await self._call(plugin, "VolumeDriver.Create", {"Name": name, "Opts": options}, self._long_timeout_s)
@@ -110,37 +164,6 @@ class Plugins:
     async def unmount(self, plugin: str, name: str, user: str) -> None:
         await self._call(plugin, "VolumeDriver.Unmount", {"Name": name, "ID": user}, self._timeout_s)
 
-    async def _call(self, plugin: str, method: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        address = await asyncio.to_thread(self.find, plugin)
-        if address.url not in self._activated:
-            reply = await self._post(plugin, address, "Plugin.Activate", {}, self._timeout_s)
-            if "VolumeDriver" not in (reply.get("Implements") or ()):
-                raise OSError(f"plugin {plugin} does not implement VolumeDriver; it says {reply.get('Implements')!r}")
-            self._activated.add(address.url)
-        try:
-            return await self._post(plugin, address, method, body, timeout_s)
-        except ConnectionError:
-            # Another process may answer next time: it is asked again what it is.
-            self._activated.discard(address.url)
-            raise
-
-    async def _post(self, plugin: str, address: Address, method: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        pause_s, began = 1.0, time.monotonic()
-        while True:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    return await _exchange(plugin, address, method, body)
-            except TimeoutError:
-                raise OSError(f"volume plugin {plugin} did not answer to {method} within {timeout_s:g} s") from None
-            except aiohttp.ClientConnectorError as error:
-                tried_s = time.monotonic() - began
-                if tried_s + pause_s > self._retry_for_s:
-                    raise ConnectionError(f"volume plugin {plugin} cannot be reached at {address.url}: {error}") from None
-            except aiohttp.ClientError as error:
-                raise ConnectionError(f"volume plugin {plugin} broke off {method}: {error or type(error).__name__}") from None
-            await asyncio.sleep(pause_s)
-            pause_s *= 2
-
 
 def _read(path: Path) -> Address:
     text = path.read_text()
@@ -153,7 +176,7 @@ def _read(path: Path) -> Address:
     return Address(spec.addr, spec.tls)
 
 
-async def _exchange(plugin: str, address: Address, method: str, body: dict[str, Any]) -> dict[str, Any]:
+async def _exchange(who: str, address: Address, method: str, body: dict[str, Any]) -> dict[str, Any]:
     parts = urlsplit(address.url)
     connector: aiohttp.BaseConnector
     if parts.scheme == "unix":
@@ -163,37 +186,37 @@ async def _exchange(plugin: str, address: Address, method: str, body: dict[str, 
         connector = aiohttp.TCPConnector(ssl=_context(address.tls or Tls())) if secure else aiohttp.TCPConnector()
         base = f"{'https' if secure else 'http'}://{parts.netloc}"
     else:
-        raise OSError(f"volume plugin {plugin}: {address.url!r} is no address; it begins with unix:// or tcp://")
+        raise OSError(f"{who}: {address.url!r} is no address; it begins with unix:// or tcp://")
     headers = {"Accept": ACCEPT, "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=connector) as session:
         request = session.post(f"{base}/{method}", data=msgspec.json.encode(body), headers=headers, allow_redirects=False)
         async with request as response:
-            raw = await _read_reply(response, plugin, method)
-            return _judge(plugin, method, response.status, raw)
+            raw = await _read_reply(response, who, method)
+            return _judge(who, method, response.status, raw)
 
 
-async def _read_reply(response: aiohttp.ClientResponse, plugin: str, method: str) -> bytes:
+async def _read_reply(response: aiohttp.ClientResponse, who: str, method: str) -> bytes:
     found = bytearray()
     async for chunk in response.content.iter_chunked(65536):
         found += chunk
         if len(found) > REPLY_BYTES_MAX:
-            raise OSError(f"volume plugin {plugin}: its answer to {method} is longer than {REPLY_BYTES_MAX} bytes")
+            raise OSError(f"{who}: its answer to {method} is longer than {REPLY_BYTES_MAX} bytes")
     return bytes(found)
 
 
-def _judge(plugin: str, method: str, status: int, raw: bytes) -> dict[str, Any]:
+def _judge(who: str, method: str, status: int, raw: bytes) -> dict[str, Any]:
     """The answer's fields. Raises OSError with the plugin's own words where it says that something failed."""
     try:
         reply = msgspec.json.decode(raw) if raw.strip() else {}
     except msgspec.DecodeError:
         reply = None
     said = reply.get("Err") if isinstance(reply, dict) else None
+    if status == 404 and not said:
+        raise NotSupported(f"{method}: {raw[:500].decode(errors='replace').strip() or 'status 404'} ({who})")
     if status != 200 or said:
-        raise OSError(
-            f"{method}: {said or raw[:500].decode(errors='replace').strip() or f'status {status}'} (volume plugin {plugin})"
-        )
+        raise Refused(f"{method}: {said or raw[:500].decode(errors='replace').strip() or f'status {status}'} ({who})")
     if not isinstance(reply, dict):
-        raise OSError(f"volume plugin {plugin}: its answer to {method} is not a JSON object")
+        raise OSError(f"{who}: its answer to {method} is not a JSON object")
     return reply
 
 

@@ -22,9 +22,9 @@ STOP_S = 10.0
 CONDITIONS = ("not-running", "next-exit", "removed")
 
 
-async def _settle(call: Call, server_id: str, timeout_s: float | None = SETTLE_S) -> Row:
+async def _settle(call: Call, server_id: str, timeout_s: float | None = SETTLE_S, *, met: bool = False) -> Row:
     """Wait for what the node makes of it. Raises CloudError with the cause where it cannot, or is too slow."""
-    row = await waiting.settled(call.cloud, server_id, timeout_s)
+    row = await waiting.settled(call.cloud, server_id, timeout_s, met=met)
     if row is None:
         raise CloudError(f"The host did not answer within {timeout_s:.0f} s; it goes on trying.")
     return row
@@ -32,7 +32,7 @@ async def _settle(call: Call, server_id: str, timeout_s: float | None = SETTLE_S
 
 async def start(call: Call) -> Reply:
     done = await call.write(lifecycle.start, call.path["id"], call.cloud.hosts.alive())
-    await _settle(call, done.server_id)
+    await _settle(call, done.server_id, met=done.changed)
     if not done.changed:
         return Reply(status=304)
     await _raise_failed(call, done.server_id)
