@@ -110,7 +110,9 @@ def conformance(
     if save is not None:
         page.keep(save, "ssh" if ssh else "usual", found)
         page.render(save)
-        say(f"{ratchet.advance(found)} tests passed for the first time")
+        if not ssh:
+            # What passes only where Tempest logs in is skipped in a usual run.
+            say(f"{ratchet.advance(found)} tests passed for the first time")
     click.echo("\n".join(results.report(found)))
     if found.count("failed"):
         raise SystemExit(1)
