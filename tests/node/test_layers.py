@@ -6,11 +6,13 @@ import os
 import stat
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from nacre.node import images
 from nacre.node.images import ImageCache, ImageError
 from tests.node.containers_support import Source, add, busybox_layer
 from tests.node.docker_support import DockerRoom, docker
@@ -98,6 +100,26 @@ def test_a_layer_that_some_guest_uses_stays(tmp_path: Path) -> None:
         assert f"layer-{shared.layers[1].digest.removeprefix('sha256:')}" not in left
 
     asyncio.run(story())
+
+
+def test_clearing_what_a_crash_left_takes_nobodys_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / "images" / "partial-left"
+    left.mkdir(parents=True)
+    clear = images._clear
+
+    def late(root: Path) -> None:
+        time.sleep(0.3)
+        clear(root)
+
+    monkeypatch.setattr(images, "_clear", late)
+
+    async def story() -> None:
+        source = Source()
+        await ImageCache(tmp_path, source).ensure(source.add_layers([layer(**{f"l{number}": b""}) for number in range(8)]))
+
+    asyncio.run(story())
+    assert not left.exists()
+    assert len(list((tmp_path / "images").iterdir())) == 8
 
 
 def test_an_image_of_very_many_layers() -> None:

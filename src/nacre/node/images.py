@@ -91,6 +91,7 @@ class ImageCache:
         self.used: Callable[[], Iterable[ImageRef]] = tuple
         """The images that guests on this host use; set by the runtime."""
         self._swept = False
+        self._housekeeping = asyncio.Lock()
 
     async def ensure(self, ref: ImageRef) -> UnpackedImage:
         """The unpacked image. Askers of one archive or layer wait for one fetch. Raises ImageError."""
@@ -129,25 +130,27 @@ class ImageCache:
     async def _make(self, ref: ImageRef, name: str, fill: Fill) -> _Folder:
         async with self._bound:
             try:
+                await self._sweep()
                 found = await asyncio.to_thread(self._load, name)
                 if found is None:
                     await self._fill(name, fill)
                     found = await asyncio.to_thread(self._load, name)
+                if found is None:
+                    raise ImageError(f"image {ref.id} is gone from the cache right after it was unpacked")
+                self._known[name] = found
+                await self._evict(ref)
             except OSError as error:
                 raise ImageError(f"image {ref.id}: {error.strerror or error}") from error
-            if found is None:
-                raise ImageError(f"image {ref.id} is gone from the cache right after it was unpacked")
-            self._known[name] = found
-            keep = {*_names(ref), *self._tasks}.union(*(_names(used) for used in self.used()))
-            await asyncio.to_thread(self._evict, keep)
             return found
 
+    async def _sweep(self) -> None:
+        """Once, and all wait for it before anything is made: what is partial later is somebody's work."""
+        async with self._housekeeping:
+            if not self._swept:
+                await asyncio.to_thread(_clear, self._root)
+                self._swept = True
+
     def _load(self, name: str) -> _Folder | None:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._swept:
-            self._swept = True
-            for left in self._root.glob(f"{_PARTIAL}*"):
-                shutil.rmtree(left)
         file = self._root / name / "image.json"
         try:
             meta = msgspec.json.decode(file.read_bytes(), type=_Meta)
@@ -182,22 +185,36 @@ class ImageCache:
 
         return fill
 
-    def _evict(self, keep: set[str]) -> None:
-        entries = []
-        for file in self._root.glob("*/image.json"):
-            meta = msgspec.json.decode(file.read_bytes(), type=_Meta)
-            entries.append((file.stat().st_mtime, file.parent, meta.size_bytes))
-        total = sum(size for _, _, size in entries)
-        for _, folder, size in sorted(entries):
-            if total <= self._bytes_max:
-                return
-            if folder.name in keep:
-                continue
-            self._known.pop(folder.name, None)
-            gone = self._root / f"{_PARTIAL}{folder.name}"
-            folder.rename(gone)
-            shutil.rmtree(gone)
-            total -= size
+    async def _evict(self, ref: ImageRef) -> None:
+        async with self._housekeeping:
+            entries = await asyncio.to_thread(_entries, self._root)
+            total = sum(size for _, _, size in entries)
+            for _, folder, size in entries:
+                if total <= self._bytes_max:
+                    return
+                # Asked of each right before it goes: while another was thrown away somebody may have come for this one.
+                if folder.name in {*_names(ref), *self._tasks}.union(*(_names(used) for used in self.used())):
+                    continue
+                self._known.pop(folder.name, None)
+                gone = folder.rename(self._root / f"{_PARTIAL}{folder.name}")
+                await asyncio.to_thread(shutil.rmtree, gone)
+                total -= size
+
+
+def _clear(root: Path) -> None:
+    """What a crash left half made goes."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in root.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(left)
+
+
+def _entries(root: Path) -> list[tuple[float, Path, int]]:
+    """What the cache holds as (last use, folder, bytes), the longest unused first."""
+    entries = []
+    for file in root.glob("*/image.json"):
+        meta = msgspec.json.decode(file.read_bytes(), type=_Meta)
+        entries.append((file.stat().st_mtime, file.parent, meta.size_bytes))
+    return sorted(entries)
 
 
 def _hex(digest: str) -> str:
