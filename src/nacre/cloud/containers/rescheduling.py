@@ -1,10 +1,8 @@
 """Rescheduling, as classic Swarm has it: containers with `-e reschedule:on-node-failure` are made anew elsewhere when their host is lost.
 
-A host is lost when its lease is out (`Hosts.alive`) and GRACE_S have passed, by this process's own clock: after a restart of the API both
-begin anew. Name, configuration, swarm id, addresses and Docker id stay; what was written inside is gone with the host. What runs is started
-on the new host, what was stopped stays so. A container whose volumes lie on the lost host stays there, since they are not moved; one for
-which there is no host now is tried again. Where more hosts are missing than HOSTS_LOST_MAX allows, it is the network or this process that is
-ill rather than they, and nobody is moved.
+Which hosts are lost `hosts.liveness` says. Name, configuration, swarm id, addresses and Docker id stay; what was written inside is gone with
+the host. What runs is started on the new host, what was stopped stays so. A container whose volumes lie on the lost host stays there, since
+they are not moved; one for which there is no host now is tried again.
 """
 
 import logging
@@ -28,8 +26,8 @@ from nacre.cloud.containers.tables import containers
 from nacre.cloud.context import internal
 from nacre.cloud.core import Cloud
 from nacre.cloud.errors import CloudError
-from nacre.cloud.hosts import operations as hosts
-from nacre.cloud.leases import Lease, Watch, boottime_s
+from nacre.cloud.hosts import liveness
+from nacre.cloud.leases import boottime_s
 from nacre.cloud.network.driven import drivers_of
 from nacre.cloud.scheduler import ExpressionError, NoValidHost, Ratios, Strategy, plan
 from nacre.cloud.volumes import use
@@ -40,10 +38,6 @@ from nacre.store.schema import new_id
 Row = dict[str, Any]
 
 EVERY_S = 2.0
-GRACE_S = 5.0
-"""After the end of a host's lease."""
-HOSTS_LOST_MAX = 0.5
-"""The share of all hosts beyond which nobody is moved."""
 TRIES_PER_TURN_MAX = 200
 RETRY_S = 20.0
 """How long a container for which there was no host waits for the next try, while the same hosts are alive."""
@@ -55,12 +49,9 @@ class Memory:
     """What this process has seen of one store's hosts."""
 
     def __init__(self) -> None:
-        self.missing = Watch()
         self.alive: frozenset[str] = frozenset()
         self.tried_s: dict[str, float] = {}
         """Server id -> when no host was found for it."""
-        self.refused = False
-        """Whether the log has it that too many hosts are missing."""
 
     def due(self, idents: Iterable[str], alive: frozenset[str]) -> list[str]:
         """Those to be tried now."""
@@ -82,15 +73,7 @@ class Stays(Exception):
 async def reschedule(cloud: Cloud) -> None:
     """One turn."""
     memory = _memories.setdefault(cloud.store, Memory())
-    known, alive = cloud.store.read_now(hosts.ids), cloud.hosts.alive()
-    missing = [host_id for host_id in known if host_id not in alive]
-    lost = [str(host_id) for host_id in memory.missing.over({host_id: Lease(0, GRACE_S) for host_id in missing})]
-    if len(missing) > len(known) * HOSTS_LOST_MAX:
-        if lost and not memory.refused:
-            log.error("%d of %d hosts are missing at once: no container is made anew elsewhere", len(missing), len(known))
-        memory.refused = bool(lost)
-        return
-    memory.refused = False
+    lost, alive = liveness.lost(cloud), cloud.hosts.alive()
     waiting = cloud.store.read_now(on_hosts, lost) if lost else []
     for ident in memory.due(waiting, alive):
         await _try(cloud, memory, ident, alive)
