@@ -46,8 +46,8 @@ def cloud(before: Path) -> Iterator[Processes]:
     with tempfile.TemporaryDirectory(prefix="nacre-upgrade-", dir="/var/tmp") as folder:
         state = Path(folder)
         state.chmod(0o755)
-        sources = {"api": before, "node": before}
-        cloud = Processes(state, simulate=0, cloud_id="0b9d", external="198.18.72", sources=sources).up()
+        old = {name: {"PYTHONPATH": str(before)} for name in ("api", "node")}
+        cloud = Processes(state, simulate=0, cloud_id="0b9d", external="198.18.72", environment=old).up()
         yield cloud
         cloud.down()
         print(cloud.logs())
@@ -71,7 +71,7 @@ def address(client: Client, ident: str) -> str:
 def upgrade(cloud: Processes, name: str) -> None:
     """The process ends as an operator ends it, and starts with the code of this clone."""
     cloud.kill(name, signal.SIGTERM)
-    del cloud.sources[name]
+    del cloud.environment[name]
     cloud.start(name)
 
 
