@@ -131,3 +131,8 @@ class Guest(Struct, frozen=True, omit_defaults=True):
     """It may be made anew elsewhere when this host is taken for lost: its network is cut while the host's lease is out."""
     request_id: str = ""
     """The request that asked for this generation; the node logs it and gives it back in its observation."""
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """What it boots from: its own, and that of its rescue."""
+        return (self.image,) if self.rescue is None else (self.image, self.rescue.image)

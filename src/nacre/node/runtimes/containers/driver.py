@@ -48,8 +48,7 @@ class ContainerDriver:
         volume_driver: VolumeDriver | None = None,
         disks: DiskSource | None = None,
     ) -> None:
-        self._disks = disks
-        self._images, self._config = images, config
+        self._images, self._config, self._disks = images, config, disks
         self._bindings = Bindings(network, volume_driver, lambda: self._records, self._save)
         self._records: dict[str, Record] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -57,7 +56,7 @@ class ContainerDriver:
         self._watch = Watch(self._ended, self._monitor_ended)
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts: dict[str, asyncio.Task[None]] = {}
-        self._boot_id = kernel.boot_id()
+        self._boot_id = config.boot_id or kernel.boot_id()
         self._parts: Containers | None = None
         self._health: Health | None = None
         self._steps: Power | None = None
@@ -67,8 +66,7 @@ class ContainerDriver:
         images.used = self._images_used
 
     def _images_used(self) -> list[ImageRef]:
-        guests = [record.guest for record in self._records.values()]
-        return [*(guest.image for guest in guests), *(guest.rescue.image for guest in guests if guest.rescue is not None)]
+        return [image for record in self._records.values() for image in record.guest.images]
 
     @property
     def parts(self) -> Containers:
@@ -129,7 +127,7 @@ class ContainerDriver:
         self._observe = observe
         self._parts = await asyncio.to_thread(probe.open_host, self._config)
         self._health = Health(self._parts, self._tell)
-        self._steps = Power(self._parts, self._images, self._bindings, self._save, self._disks)
+        self._steps = Power(self._parts, self._images, self._bindings, self._save, self._boot_id, self._disks)
         for ready in self.opened:
             ready(self._parts)
         self._records = await asyncio.to_thread(records.load_all, self._parts.layout)
@@ -172,6 +170,10 @@ class ContainerDriver:
         if was_up and record.guest.container is not None:
             record.exit_code, record.ended, record.finished_at = restarts.HOST_RESTARTED, True, time.time()
             record.restarting, record.restart_pause_s = restarts.is_due(record), restarts.PAUSE_MIN_S
+        elif was_up:
+            # It did not end by itself: what was asked for is yet to be met again. Said of this very generation, `stopped` would become
+            # what is wanted.
+            record.met = min(record.met, record.guest.generation - 1)
         self._save(record)
 
     async def apply(self, guest: Guest) -> Observation:
@@ -233,7 +235,6 @@ class ContainerDriver:
             self._save(record)
         if arrivals.is_due(record, guest):
             self._unwatch(guest.id)
-            self._forget_restart(record)
             await self._power.arrive(record, guest)
         alive = record.phase == "running"
         if (guest.image.digest, guest.rebuilds) != (record.guest.image.digest, record.guest.rebuilds):

@@ -16,7 +16,7 @@ import msgspec
 from nacre.node import arriving
 from nacre.node.drivers import DiskSource
 from nacre.node.images import ImageCache, ImageError, UnpackedImage
-from nacre.node.runtimes.containers import arrivals, etc, kernel, passwords
+from nacre.node.runtimes.containers import arrivals, etc, passwords
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers
 from nacre.node.runtimes.containers.launcher import LaunchError
@@ -42,11 +42,12 @@ class Power:
         images: ImageCache,
         bindings: Bindings,
         save: Callable[[Record], None],
+        boot_id: str,
         disks: DiskSource | None = None,
     ) -> None:
         self.parts, self._images, self._bindings, self._save, self._disks = parts, images, bindings, save, disks
         self._bound = asyncio.Semaphore(CREATING_MAX)
-        self._boot_id = kernel.boot_id()
+        self._boot_id = boot_id
 
     async def stop(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         """Stopped, with root file system, namespaces and ports kept. A guest that never ran is made all the same."""
@@ -145,6 +146,7 @@ class Power:
     async def arrive(self, record: Record, guest: Guest) -> None:
         """One that comes from another host gets its disk. What is left of it from an earlier stay goes."""
         assert guest.origin is not None
+        record.restarting = False
         if record.phase != "building":
             await self.rebuild(record, guest)
         await asyncio.to_thread(self.parts.wipe_disk, guest.id)
