@@ -12,8 +12,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 PASSWORD = "tests-only"
 START_S = 60
 SETTINGS = {
@@ -30,6 +28,12 @@ def _programs() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     assert found, "the Debian package postgresql is missing: `./nacre test` installs it"
     return found[-1].parent
+
+
+def _connect(url: str) -> Any:
+    import psycopg
+
+    return psycopg.connect(url, autocommit=True)
 
 
 class Cluster:
@@ -75,7 +79,7 @@ class Cluster:
 
     def kill_backends(self) -> None:
         """Every connection to it is lost, and may be made again at once."""
-        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+        with _connect(self.url("postgres")) as conn:
             conn.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname <> 'postgres'"
             )
@@ -83,7 +87,7 @@ class Cluster:
     def database(self) -> str:
         """The URL of a new, empty database."""
         name = f"nacre_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+        with _connect(self.url("postgres")) as conn:
             conn.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         return self.url(name)
 
@@ -92,12 +96,8 @@ class Cluster:
 
     def close(self) -> None:
         atexit.unregister(self.close)
-        subprocess.run(
-            [str(self._programs / "pg_ctl"), "-D", str(self._data), "-m", "immediate", "stop"],
-            capture_output=True,
-            check=False,
-            **self._as,
-        )
+        command = [str(self._programs / "pg_ctl"), "-D", str(self._data), "-m", "immediate", "stop"]
+        subprocess.run(command, capture_output=True, check=False, **self._as)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -100,6 +100,8 @@ class _Session:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._conn: sa.Connection | None = None
+        self.raw: psycopg.Connection[Any]
+        """The driver's own connection. SQLAlchemy lets go of one that is lost before we have asked it what it knows."""
         self._rest_until_s = 0.0
 
     def open(self) -> sa.Connection:
@@ -113,14 +115,10 @@ class _Session:
         except (psycopg.Error, sa.exc.DBAPIError) as error:
             self._rest_until_s = time.monotonic() + REST_S
             raise StoreError(f"the database cannot be reached: {_said(error)}") from error
-        return self._conn
-
-    @property
-    def raw(self) -> psycopg.Connection[Any]:
-        assert self._conn is not None
         raw = self._conn.connection.dbapi_connection
         assert isinstance(raw, psycopg.Connection)
-        return raw
+        self.raw = raw
+        return self._conn
 
     def run(self, command: bytes) -> None:
         """A command without parameters or rows that anybody looks at. Raises psycopg.Error."""
@@ -144,7 +142,7 @@ class _Session:
             return result
         except BaseException as error:
             if self.lives():
-                self._undo()
+                self.undo()
                 raise _for_callers(error)  # noqa: B904
             self.drop()
             if fresh:
@@ -162,7 +160,10 @@ class _Session:
                 self.drop()
         raise StoreError(f"the database went away: {_said(cause)}")
 
-    def _undo(self) -> None:
+    def undo(self) -> None:
+        if not self.lives():
+            self.drop()
+            return
         try:
             self.run(b"ROLLBACK")
         except psycopg.Error:
@@ -220,14 +221,14 @@ class PostgreSQL:
                 if lost.committing or attempt == ATTEMPTS_MAX:
                     return _fail(jobs, f"the database went away: {lost}")
             except _AGAIN as error:
-                self._roll_back()
+                self._writer.undo()
                 if attempt == ATTEMPTS_MAX:
                     return _fail(jobs, f"the database took the transaction back: {_said(error)}")
             except StoreError as error:
                 return _fail(jobs, str(error))
             except BaseException as error:
                 log.exception("a group of %d writes was rolled back", len(jobs))
-                self._roll_back()
+                self._writer.undo()
                 return _fail(jobs, f"the store could not commit: {_said(error)}")
         raise AssertionError
 
@@ -314,12 +315,6 @@ class PostgreSQL:
                 self._writer.drop()
             time.sleep(REST_S / 5)
         return False
-
-    def _roll_back(self) -> None:
-        try:
-            self._writer.run(b"ROLLBACK")
-        except psycopg.Error:
-            self._writer.drop()
 
     def alone(self, fn: Callable[[sa.Connection], None]) -> None:
         engine = _engine(self._url)
