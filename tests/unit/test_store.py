@@ -157,6 +157,13 @@ def test_announcements_reach_other_processes_whole_or_as_a_hint() -> None:
     told(story)
 
 
+def reached(store: Store) -> bool:
+    try:
+        return asyncio.run(asyncio.wait_for(store.read(raised_so_far), PATIENCE_S)) == 1
+    except StoreError:
+        return False
+
+
 async def until(condition: Callable[[], Any]) -> None:
     await asyncio.to_thread(wait_for, condition, "the store")
 
@@ -193,6 +200,8 @@ def test_a_database_that_goes_and_comes_back(server: Cluster) -> None:
         assert not store.hearing()
         await asyncio.to_thread(server.start)
         await until(store.hearing)
+        # Whoever was told a moment ago that there is none does not try again at once.
+        await until(lambda: reached(store))
         assert await store.write(raised) == 2
         assert store.read_now(raised_so_far) == 2
         store.close()

@@ -77,7 +77,10 @@ class _Compiled:
     """The statement in one database's words."""
 
     def __init__(self, statement: sa.Select[Any] | sa.UpdateBase, dialect: sa.Dialect) -> None:
-        compiled = statement.compile(dialect=dialect)
+        keys = _numbered_elsewhere(statement) if dialect.name != "sqlite" else None
+        compiled = (statement.inline() if keys and isinstance(statement, sa.Insert) else statement).compile(
+            dialect=dialect, column_keys=keys
+        )
         assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
         shown = statement.selected_columns if isinstance(statement, sa.Select) else statement.exported_columns
         columns = [(column.name, _converter(column.type, dialect)) for column in shown]
@@ -133,8 +136,18 @@ class _Compiled:
                     self._constants[column.name] = made
 
 
+def _numbered_elsewhere(statement: sa.Select[Any] | sa.UpdateBase) -> list[str] | None:
+    """The columns of a plain INSERT into a table that numbers its rows: all but the number, for which SQLite takes a NULL and others do not."""
+    if not isinstance(statement, sa.Insert) or not isinstance(statement.table, sa.Table):
+        return None
+    number = statement.table.autoincrement_column
+    return None if number is None else [column.name for column in statement.table.c if column is not number]
+
+
 def _converter(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> _Convert | None:
+    if dialect.name != "sqlite":
+        # psycopg makes Python's own of everything by itself, JSON included.
+        return None
     if isinstance(kind, sa.JSON):
-        # psycopg decodes by itself.
-        return _decode if dialect.name == "sqlite" else None
+        return _decode
     return kind.dialect_impl(dialect).result_processor(dialect, None)
