@@ -48,6 +48,8 @@ class Processes:
     external: str = "198.18.77"
     port: int = field(default_factory=free_port)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    environment: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By process: what its environment has on top of the test's."""
 
     def __post_init__(self) -> None:
         for name in ("api", "node", "run", "log"):
@@ -101,6 +103,7 @@ class Processes:
         with (self.state / f"log/{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
                 [sys.executable, "-m", f"nacre.{name.partition('-')[0]}", "--config", str(self.state / f"run/{name}.json")],
+                env={**os.environ, **self.environment.get(name, {})},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
