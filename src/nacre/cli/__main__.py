@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "join": ("nacre.cli.join:join", "Make this machine a host of a cloud that serves elsewhere."),
     "lab": ("nacre.cli.lab.command:lab", "Make a cloud of several hosts on this machine, and hurt it."),
     "host": ("nacre.cli.host:host", "Show hosts, let others join, cordon, remove and label them."),
+    "server": ("nacre.cli.server:server", "Explain where servers and containers were placed."),
     "facts": ("nacre.cli.facts:facts", "Show what the hosts know of themselves."),
     "image": ("nacre.cli.images:image", "Build or pull images and register them."),
     "stack": ("nacre.cli.stack:stack", "Bring up stacks of services from Tutum's stack files."),
