@@ -62,6 +62,7 @@ def requests(draw: st.DrawFn) -> Request:
         group_hosts=draw(st.dictionaries(idents, st.integers(1, 3), max_size=4)),
         group_max_per_host=draw(st.integers(1, 2)),
         project_id=draw(st.sampled_from(["p1", "p2"])),
+        without=frozenset(draw(st.sets(idents, max_size=3))),
         demands=draw(
             st.sampled_from(
                 [

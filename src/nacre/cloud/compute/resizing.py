@@ -53,7 +53,7 @@ def resize(
     for bounds, used in quotas.bounds(conn, row["project_id"], row["user_id"]):
         usage.check(used, wanted, bounds)
     disk = {"disk_config": disk_config or row["disk_config"]}
-    host = _elsewhere(conn, row, more, _size(flavor), known)
+    host = _elsewhere(conn, row, more, flavor, known)
     if host is not None:
         cold_migration.begin(conn, ctx, row, host, flavor, _size(flavor), automatic=False, **disk)
         return
@@ -64,15 +64,17 @@ def resize(
     timeline.begin(conn, ctx, row, "resize")
 
 
-def _elsewhere(conn: sa.Connection, row: Row, more: dict[str, int], size: dict[str, int], known: Placing) -> HostView | None:
+def _elsewhere(conn: sa.Connection, row: Row, more: dict[str, int], flavor: Row, known: Placing) -> HostView | None:
     """The host to which it has to go for its new size; None where its own has room for it. Raises Invalid where no host has."""
-    here = [view for view in hosts.snapshot(conn, known.alive, known.ratios) if view.id == row["host_id"]]
+    here = hosts.view_of(conn, row["host_id"], known.alive, known.ratios)
     try:
-        plan(here, request_of({**row, **more, "requested_zone": None, "scheduler_hints": {}}))
+        plan(here, request_of({**row, **more, "flavor": flavor, "requested_zone": None, "scheduler_hints": {}}))
     except NoValidHost as error:
         zone = (row["requested_zone"] or "").partition(":")[0]
         try:
-            return choose(conn, {**row, **size, "requested_zone": zone or None}, known, without=(row["host_id"],))
+            return choose(
+                conn, {**row, **_size(flavor), "flavor": flavor, "requested_zone": zone or None}, known, without=(row["host_id"],)
+            )
         except (NoValidHost, ExpressionError):
             raise Invalid(str(error), field="flavorRef", code="NoValidHost") from None
     return None

@@ -84,6 +84,8 @@ KIND: dict[str, tuple[str, Filter]] = {
 }
 """What these look at is the same for whole kinds of hosts (see `index.kind_of`)."""
 PLACE: dict[str, tuple[str, Filter]] = {
+    # IgnoreHosts of a move
+    "without": ("to be left", lambda host, request: host.id not in request.without),
     "host": ("not the host that was asked for", lambda host, request: request.host in (None, host.hostname, host.id)),
     # ServerGroupAffinityFilter, ServerGroupAntiAffinityFilter
     "group": ("against the policy of the server group", _agrees),

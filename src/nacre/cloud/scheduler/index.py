@@ -265,13 +265,15 @@ class Snapshot:
 
     def _best_of(self, request: Request, pools: list[Pool], few: Collection[str], dropped: Dropped) -> list[HostView]:
         """Of those few, where all others fail the filter that made them few."""
-        hosts = self._members(pools, few)
-        total = sum(pool.count for pool in pools)
+        left_out = self._members(pools, request.without)
+        dropped.add("without", left_out)
+        hosts = [host for host in self._members(pools, few) if host.id not in request.without]
+        total = sum(pool.count for pool in pools) - len(left_out)
         for name in ("host", "group"):
             _, passes = PLACE[name]
             left = [host for host in hosts if passes(host, request)]
             if (name == "host") == (request.host is not None):
-                dropped.count(name, total - len(left), self._others(pools, {host.id for host in left}))
+                dropped.count(name, total - len(left), self._others(pools, request.without.union(host.id for host in left)))
             else:
                 dropped.add(name, [host for host in hosts if not passes(host, request)])
             hosts = left
@@ -291,16 +293,19 @@ class Snapshot:
 
     def _best(self, request: Request, pools: list[Pool], dropped: Dropped) -> list[HostView]:
         """Of all hosts of the pools. Those that bear members of the server group are looked at one by one."""
-        peopled = self._members(pools, request.group_hosts) if request.group_policy else []
+        dropped.add("without", self._members(pools, request.without))
+        members = set(request.group_hosts) - request.without if request.group_policy else set()
+        peopled = self._members(pools, members)
         _, agrees = PLACE["group"]
-        refused = {host.id for host in peopled if not agrees(host, request)}
-        dropped.add("group", [host for host in peopled if host.id in refused])
+        unfit = {host.id for host in peopled if not agrees(host, request)}
+        dropped.add("group", [host for host in peopled if host.id in unfit])
+        refused = request.without | unfit
         for pool in pools:
             pool.drop(request, dropped, refused)
         if request.group_policy not in SOFT_POLICIES:
             return self._walk(request, pools, refused)
         apart = ordered((host for host in peopled if has_room(host, request) and has_slot(host)), request)
-        others = self._walk(request, pools, {host.id for host in peopled})
+        others = self._walk(request, pools, refused.union(host.id for host in peopled))
         return (apart + others if request.group_policy == "soft-affinity" else others + apart)[:BEST_MAX]
 
     def _walk(self, request: Request, pools: list[Pool], without: Collection[str]) -> list[HostView]:

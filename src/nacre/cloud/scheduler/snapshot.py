@@ -170,3 +170,5 @@ class Request:
     """How many members a host may bear under anti-affinity."""
     demands: Demands = NO_DEMANDS
     project_id: str | None = None
+    without: frozenset[str] = frozenset()
+    """Ids of hosts that it must leave or not come to."""
