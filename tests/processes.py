@@ -51,6 +51,8 @@ class Processes:
     store_url: str = ""
     """A PostgreSQL database; empty: what NACRE_TEST_STORE says."""
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    environment: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By process: what its environment has on top of the test's."""
 
     def __post_init__(self) -> None:
         for name in ("api", "node", "run", "log"):
@@ -113,6 +115,7 @@ class Processes:
         with (self.state / f"log/{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
                 [sys.executable, "-m", f"nacre.{name.partition('-')[0]}", "--config", str(self.state / f"run/{name}.json")],
+                env={**os.environ, **self.environment.get(name, {})},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -41,6 +41,9 @@ class NodeConfig(Struct, frozen=True):
     facts: tuple[str, ...] = ()
     """Folders with more facts (see nacre.node.facts.external); what a later one says wins."""
 
+    boot_id: str = ""
+    """What stands for the kernel's boot id where several hosts share one kernel and each is restarted alone (a lab); empty: the kernel's."""
+
     @property
     def facts_folders(self) -> tuple[Path, ...]:
         return tuple(Path(folder) for folder in self.facts)

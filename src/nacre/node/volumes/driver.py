@@ -303,7 +303,17 @@ async def purge(config: NodeConfig) -> None:
     await asyncio.to_thread(_purge, folder)
 
 
+def cut_power(config: NodeConfig) -> None:
+    """Leave nothing of this cloud's volumes in the kernel; their bytes stay. Blocks; the node must be down. Raises OSError."""
+    _close(config.state / "volumes")
+
+
 def _purge(folder: Path) -> None:
+    _close(folder)
+    shutil.rmtree(folder)
+
+
+def _close(folder: Path) -> None:
     for entry in reversed(kernel.mounts()):
         if Path(entry.target).is_relative_to(folder):
             kernel.unmount_all(Path(entry.target))
@@ -311,4 +321,3 @@ def _purge(folder: Path) -> None:
         raise OSError(f"{folder / 'pool'} is still mounted")
     for loop in loops_of(folder / "pool.btrfs"):
         run_tool("losetup", "--detach", loop)
-    shutil.rmtree(folder)

@@ -51,7 +51,7 @@ class ContainerDriver:
         self._watch = Watch(self._ended, self._monitor_ended)
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts: dict[str, asyncio.Task[None]] = {}
-        self._boot_id = kernel.boot_id()
+        self._boot_id = config.boot_id or kernel.boot_id()
         self._parts: Containers | None = None
         self._health: Health | None = None
         self._steps: Power | None = None
@@ -123,7 +123,7 @@ class ContainerDriver:
         self._observe = observe
         self._parts = await asyncio.to_thread(probe.open_host, self._config)
         self._health = Health(self._parts, self._tell)
-        self._steps = Power(self._parts, self._images, self._bindings, self._save)
+        self._steps = Power(self._parts, self._images, self._bindings, self._save, self._boot_id)
         for ready in self.opened:
             ready(self._parts)
         self._records = await asyncio.to_thread(records.load_all, self._parts.layout)
@@ -166,6 +166,10 @@ class ContainerDriver:
         if was_up and record.guest.container is not None:
             record.exit_code, record.ended, record.finished_at = restarts.HOST_RESTARTED, True, time.time()
             record.restarting, record.restart_pause_s = restarts.is_due(record), restarts.PAUSE_MIN_S
+        elif was_up:
+            # It did not end by itself: what was asked for is yet to be met again. Said of this very generation, `stopped` would become
+            # what is wanted.
+            record.met = min(record.met, record.guest.generation - 1)
         self._save(record)
 
     async def apply(self, guest: Guest) -> Observation:

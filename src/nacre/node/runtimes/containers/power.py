@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from nacre.node.images import ImageCache, ImageError, UnpackedImage
-from nacre.node.runtimes.containers import etc, kernel, passwords
+from nacre.node.runtimes.containers import etc, passwords
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers
 from nacre.node.runtimes.containers.launcher import LaunchError
@@ -33,10 +33,12 @@ log = logging.getLogger(__name__)
 class Power:
     """Belongs to the driver's event loop; what blocks runs in threads."""
 
-    def __init__(self, parts: Containers, images: ImageCache, bindings: Bindings, save: Callable[[Record], None]) -> None:
+    def __init__(
+        self, parts: Containers, images: ImageCache, bindings: Bindings, save: Callable[[Record], None], boot_id: str
+    ) -> None:
         self.parts, self._images, self._bindings, self._save = parts, images, bindings, save
         self._bound = asyncio.Semaphore(CREATING_MAX)
-        self._boot_id = kernel.boot_id()
+        self._boot_id = boot_id
 
     async def stop(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         """Stopped, with root file system, namespaces and ports kept. A guest that never ran is made all the same."""

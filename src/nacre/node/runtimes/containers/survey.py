@@ -61,6 +61,16 @@ async def purge(config: NodeConfig) -> None:
 
 def _purge(config: NodeConfig) -> None:
     layout = Layout(config)
+    cut_power(config)
+    for folder in (layout.guests, layout.slots, layout.state / "images"):
+        shutil.rmtree(folder, ignore_errors=not folder.exists())
+    layout.ids.unlink(missing_ok=True)
+
+
+def cut_power(config: NodeConfig) -> None:
+    """Leave nothing of this cloud's guests in the kernel: all their processes end at once. Their disks stay. Blocks; the node must be down.
+    Raises OSError."""
+    layout = Layout(config)
     cgroups = Cgroups(layout.cgroup)
     with contextlib.suppress(OSError):  # No cgroups on this host: no guests either.
         cgroups.detect()
@@ -79,6 +89,4 @@ def _purge(config: NodeConfig) -> None:
     for entry in reversed(kernel.mounts()):
         if any(Path(entry.target).is_relative_to(root) for root in roots):
             kernel.unmount_all(Path(entry.target))
-    for folder in (*roots, layout.state / "images"):
-        shutil.rmtree(folder, ignore_errors=not folder.exists())
-    layout.ids.unlink(missing_ok=True)
+    shutil.rmtree(layout.run, ignore_errors=not layout.run.exists())

@@ -1,0 +1,137 @@
+"""A lab of real hosts for tests of faults: `nacre lab`, its API, and what is found in its guests and in the kernel."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nacre.cli import processes
+from nacre.cli.client import read_clouds
+from nacre.cli.lab.layout import Lab as Layout
+from nacre.cli.lab.layout import Place
+from nacre.cli.state import State
+from tests.node.test_first_steps import CLONE, traces
+from tests.processes import free_port, wait_for
+from tests.support import Answer, Client
+
+COMMAND_S = 300
+HEADERS = {"OpenStack-API-Version": "compute 2.95"}
+SETTLE_S = 120.0
+
+
+class Lab:
+    """A lab that runs, with an administrator's session."""
+
+    def __init__(self, directory: Path) -> None:
+        self.dir = directory
+        self.place = Place(directory)
+        self.state = self.place.cloud
+        """The cloud's own."""
+
+    def run(self, *words: str, expect: int = 0) -> str:
+        """`nacre lab ...`; what it printed."""
+        return self._command("lab", *words, "--state", str(self.dir), expect=expect)
+
+    def nacre(self, *words: str, expect: int = 0) -> str:
+        """Another command, about the lab's cloud."""
+        return self._command(*words, "--state", str(self.state.dir), expect=expect)
+
+    def _command(self, *words: str, expect: int) -> str:
+        line = [sys.executable, "-m", "nacre.cli", *words]
+        env = {**os.environ, "PYTHONPATH": str(CLONE / "src")}
+        done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=COMMAND_S, check=False)
+        assert done.returncode == expect, f"{' '.join(words)}\n{done.stdout}{done.stderr}{self.logs()}"
+        return done.stdout + done.stderr
+
+    @property
+    def layout(self) -> Layout:
+        return self.place.require()
+
+    @property
+    def url(self) -> str:
+        return self.state.require().url
+
+    def login(self, cloud: str = "nacre-admin") -> Client:
+        auth = read_clouds(self.state.clouds_yaml)[cloud]["auth"]
+        domain = {"id": "default"}
+        secret = {"user": {"name": auth["username"], "domain": domain, "password": auth["password"]}}
+        scope = {"project": {"name": auth["project_name"], "domain": domain}}
+        body = {"auth": {"identity": {"methods": ["password"], "password": secret}, "scope": scope}}
+        answer: Answer = Client(self.url, "")("POST", "/identity/v3/auth/tokens", body)
+        assert answer.status == 201, answer.body
+        return Client(self.url, {k.lower(): v for k, v in answer.headers.items()}["x-subject-token"])
+
+    def host(self, name: str) -> State:
+        """The state directory of a host; `api` is the machine itself."""
+        return self.state if name == "api" else self.place.host(name)
+
+    def enter(self, name: str) -> tuple[str, ...]:
+        """Before a command that shall run in a host's network."""
+        return () if name == "api" else ("nsenter", f"--net=/run/netns/{self.layout.namespace(name)}")
+
+    def inside(self, name: str, server: str, *words: str) -> tuple[str, ...]:
+        """A command in the network of a guest of that host."""
+        pid = (self.host(name).node / f"guests/{server}/pid").read_text().strip()
+        return ("nsenter", "-t", pid, "-n", *words)
+
+    def ends(self, name: str, process: str) -> None:
+        """SIGKILL to the process `node` or `api`; returns when its supervisor has started another."""
+        file = self.host(name).pid_file(process)
+        former = processes.find(file)
+        assert former is not None
+        processes.signal_to(former, signal.SIGKILL)
+        wait_for(lambda: processes.find(file) not in (None, former), f"a new {process} on {name}")
+
+    def up(self) -> set[str]:
+        """The names of the hosts that the cloud has a stream from."""
+        rows = json.loads(self.nacre("host", "list", "-f", "json"))
+        return {row["hostname"] for row in rows if row["alive"]}
+
+    def left(self, name: str, thing_id: str) -> bool:
+        """Whether a host still has a namespace of that network or router."""
+        return any(thing_id in path.name and self.own_id(name) in path.name for path in Path("/run/netns").iterdir())
+
+    def own_id(self, name: str) -> str:
+        """What a host's names in the kernel carry."""
+        return str(json.loads(self.host(name).cloud_file.read_text())["cloud_id"])
+
+    def logs(self) -> str:
+        files = sorted(self.dir.glob("*/log/*.log")) if self.dir.exists() else []
+        return "\n".join(f"== {file}\n{file.read_text(errors='replace')[-3000:]}" for file in files)
+
+
+@contextmanager
+def running(hosts: int = 3) -> Iterator[Lab]:
+    """A lab of its own, which leaves no trace."""
+    with tempfile.TemporaryDirectory(prefix="nacre-lab-", dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        lab = Lab(Path(directory) / "lab")
+        ids: set[str] = set()
+        try:
+            lab.run("up", "--hosts", str(hosts), "--port", str(free_port()))
+            ids = ids_of(lab)
+            yield lab
+        finally:
+            lab.run("down", "--purge")
+        assert not lab.dir.exists()
+        assert left_of(ids) == []
+        assert directory not in Path("/proc/self/mountinfo").read_text()
+
+
+def ids_of(lab: Lab) -> set[str]:
+    """What a lab's names in the kernel carry."""
+    hosts = {json.loads(file.read_text())["cloud_id"] for file in lab.dir.glob("*/cloud.json")}
+    return hosts | {lab.layout.id}
+
+
+def left_of(ids: set[str]) -> list[str]:
+    """Links, tables, cgroups and namespaces that bear one of the ids."""
+    pins = {f"namespace {path.name}" for path in Path("/run/netns").iterdir()} if Path("/run/netns").is_dir() else set()
+    ours = re.compile(rf"\b(n|nl|nlab|nacre-)({'|'.join(ids)})\b")
+    return sorted(trace for trace in traces() | pins if ours.search(trace))
