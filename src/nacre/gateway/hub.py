@@ -2,6 +2,7 @@
 
 GET  /stream            the WebSocket of a host
 GET  /hosts/{host}/blobs/{digest}    image bytes, only for a host whose guests need them
+GET  /hosts/{host}/migrations/{migration}/disk    what a server has written that moves to that host (see `disks`)
 GET  /hosts/{host}/names?port=P&name=X&type=A    a name that only the control plane knows, as a port of the host sees it
 ANY  /hosts/{host}/ports/{port}/v1/...    the catalog, as the project of that port sees it (mounted by the API process)
 GET, POST /hosts/{host}/guests/{guest}/password    what a guest told of the password that it chose, encrypted with its owner's key
@@ -35,7 +36,7 @@ from nacre.cloud.errors import CloudError, Unavailable
 from nacre.cloud.hosts import joining
 from nacre.cloud.identity.authority import host_of, serial_of
 from nacre.cloud.network import names
-from nacre.gateway import enrolment
+from nacre.gateway import disks, enrolment
 from nacre.gateway.stream import BEAT_EVERY_S, LOST_AFTER_BEATS, HostStream
 from nacre.gateway.streams import OpenStream, error_of
 from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_node, encode
@@ -123,6 +124,7 @@ class Hub:
         app.router.add_get("/stream", self._serve_stream)
         app.router.add_get("/hosts/{host}/blobs/{digest}", self._serve_blob)
         app.router.add_get("/hosts/{host}/names", self._serve_name)
+        app.router.add_get(disks.PATH, self._serve_disk)
         for method in ("GET", "POST"):
             app.router.add_route(method, "/hosts/{host}/guests/{guest}/password", self._serve_password)
         app.router.add_post("/streams/{stream}", self._serve_dial_back)
@@ -228,6 +230,10 @@ class Hub:
         if answer is None:
             raise web.HTTPForbidden(text="that port is not on this host")
         return web.Response(body=msgspec.msgpack.encode(answer), content_type="application/msgpack")
+
+    async def _serve_disk(self, request: web.Request) -> web.StreamResponse:
+        assert self._cloud is not None
+        return await disks.serve(self._cloud, request)
 
     async def _serve_password(self, request: web.Request) -> web.Response:
         """The encrypted password of a guest of that host: told once (409 then), or asked for."""

@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from yarl import URL
 
 from nacre.node import talks
 from nacre.node.config import JoinedHost, NodeConfig
-from nacre.node.drivers import GuestDriver, Later, NetworkDriver, StreamServer, VolumeDriver
+from nacre.node.drivers import DiskRefused, GuestDriver, Later, NetworkDriver, StreamServer, VolumeDriver
 from nacre.node.facts import Facts
 from nacre.node.reconcile import Reconciler
 from nacre.protocol import (
@@ -41,6 +41,7 @@ from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_api, encode
 from nacre.protocol.messages import Capacity, Survey
 from nacre.protocol.names import NameAnswer
 from nacre.protocol.probes import Probe
+from nacre.protocol.streams import CHUNK_BYTES
 
 RECONNECT_MIN_S = 0.05
 RECONNECT_MAX_S = 3.0
@@ -48,6 +49,8 @@ REPORT_EVERY_S = 0.002
 """Observations that come within this time share a frame."""
 BLOB_TIMEOUT_S = 3600.0
 NAME_TIMEOUT_S = 3.0
+DISK_SILENCE_S = 45.0
+"""A disk of which nothing came for so long is not coming any more. Longer than a dial may take."""
 EXAMINE_AGAIN_S = 30.0
 """After so long a host that was found wanting is examined again: somebody may have seen to it."""
 RELAY_TIMEOUT_S = 660.0
@@ -119,6 +122,21 @@ class Api:
         if f"sha256:{sha256.hexdigest()}" != digest:
             target.unlink(missing_ok=True)
             raise OSError(f"the bytes that came for image {digest} have another digest")
+
+    async def disk(self, migration: str, host_id: str = "") -> AsyncIterator[bytes]:
+        """Implements `drivers.DiskSource`, for one of several hosts where that is said."""
+        url = f"/hosts/{host_id or self._host_id}/migrations/{migration}/disk"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=NAME_TIMEOUT_S, sock_read=DISK_SILENCE_S)
+        try:
+            async with self.session.get(url, timeout=timeout) as response:
+                if response.status in (403, 410):
+                    raise DiskRefused(await response.text())
+                if response.status != 200:
+                    raise OSError(f"the API answered {response.status}: {await response.text()}")
+                async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise OSError(f"the disk was cut off on its way: {error or type(error).__name__}") from error
 
     async def ask_name(self, port_id: str, name: str, rtype: str) -> NameAnswer:
         """A name that only the control plane knows. Raises OSError."""
@@ -339,6 +357,9 @@ class Agent:
                 self._fetching = False
                 self._anew = self._anew and not frame.full
                 self._revision = max(self._revision, frame.revision)
+                for item in frame.items:
+                    # What is wanted again must not be said to be gone: that was before.
+                    self._gone.pop((item.kind, item.id), None)
                 self._reconciler.take(frame)
                 if self._fetch_again:
                     await self._fetch(websocket)

@@ -4,7 +4,7 @@ Every call may be repeated, and may come after a kill -9 at any point of an earl
 A driver never raises for a thing that cannot be made: it returns an observation in state error whose fault names the cause.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,6 +26,15 @@ class ImageSource(Protocol):
 
     def fetch(self, digest: str, target: Path) -> Awaitable[None]:
         """Write the bytes to `target`, checked against the digest. Raises OSError when they cannot be had."""
+
+
+class DiskRefused(OSError):
+    """The disk is not to be had: the migration does not come here any more, the source has nothing of the guest, or this host cannot keep it."""
+
+
+DiskSource = Callable[[str], AsyncIterator[bytes]]
+"""A migration's id -> all that its guest has written on its last host, in the runtime's own form, by way of the API process.
+Raises DiskRefused, or OSError where another try may have it."""
 
 
 class Plugged(Struct, frozen=True):

@@ -8,12 +8,15 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from nacre.node import arriving
+from nacre.node.drivers import DiskSource
 from nacre.node.images import ImageCache, ImageError, UnpackedImage
-from nacre.node.runtimes.containers import etc, passwords
+from nacre.node.runtimes.containers import arrivals, etc, passwords
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers
 from nacre.node.runtimes.containers.launcher import LaunchError
@@ -34,9 +37,15 @@ class Power:
     """Belongs to the driver's event loop; what blocks runs in threads."""
 
     def __init__(
-        self, parts: Containers, images: ImageCache, bindings: Bindings, save: Callable[[Record], None], boot_id: str
+        self,
+        parts: Containers,
+        images: ImageCache,
+        bindings: Bindings,
+        save: Callable[[Record], None],
+        boot_id: str,
+        disks: DiskSource | None = None,
     ) -> None:
-        self.parts, self._images, self._bindings, self._save = parts, images, bindings, save
+        self.parts, self._images, self._bindings, self._save, self._disks = parts, images, bindings, save, disks
         self._bound = asyncio.Semaphore(CREATING_MAX)
         self._boot_id = boot_id
 
@@ -132,6 +141,18 @@ class Power:
         await asyncio.to_thread(self.parts.wipe_disk, guest.id)
         record.guest, record.ended, record.phase = guest, False, "building"
         record.password_hash, record.injected = "", False
+        self._save(record)
+
+    async def arrive(self, record: Record, guest: Guest) -> None:
+        """One that comes from another host gets its disk. What is left of it from an earlier stay goes."""
+        assert guest.origin is not None
+        record.restarting = False
+        if record.phase != "building":
+            await self.rebuild(record, guest)
+        await asyncio.to_thread(self.parts.wipe_disk, guest.id)
+        paths, base = self.parts.layout.guest(guest.id), self.parts.slots.base_id(record.seat.home)
+        await arriving.fetch(self._disks, guest.origin.migration, partial(arrivals.take, paths, record, base))
+        record.fetched = guest.origin.migration
         self._save(record)
 
     async def adjust(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
