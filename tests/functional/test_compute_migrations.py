@@ -224,3 +224,40 @@ def test_who_is_killed_in_the_middle_goes_on_where_it_was(cloud: Hosts, killed: 
     cloud.reach(ident, "ACTIVE")
     cloud.delete(ident)
     cloud.sound()
+
+
+def test_a_host_is_drained_and_says_what_stays(cloud: Hosts) -> None:
+    before = cloud.claims()
+    idents = [cloud.create() for _ in range(12)]
+    host = cloud.host_of(idents[0])
+    there = [ident for ident in idents if cloud.host_of(ident) == host]
+    paused = there[0]
+    assert cloud.act(paused, "pause").status == 202
+    cloud.reach(paused, "PAUSED")
+    path = f"/nacre/v1/hosts/{host}"
+    assert cloud.member("PUT", f"{path}/drain", {}).status == 403
+    assert cloud.admin("PUT", "/nacre/v1/hosts/nowhere/drain", {}).status == 404
+    answer = cloud.admin("PUT", f"{path}/drain", {"reason": "another disk"})
+    assert (answer.status, answer.json["host"]["enabled"], answer.json["host"]["drain"]["total"]) == (202, False, len(there))
+
+    def stays() -> bool:
+        drain = cloud.admin("GET", path).json["host"]["drain"]
+        return bool((drain["left"], drain["moving"], list(drain["staying"])) == (1, 0, [paused]))
+
+    wait_for(stays, "all but one to leave")
+    drain = cloud.admin("GET", path).json["host"]["drain"]
+    assert drain["staying"][paused] == {"name": "web", "reason": "it is paused"}
+    assert drain["finished_at"] is None
+    for ident in there[1:]:
+        cloud.reach(ident, "ACTIVE")
+        assert (cloud.host_of(ident) != host, cloud.status(ident)) == (True, "confirmed")
+    assert cloud.act(paused, "unpause").status == 202
+    wait_for(lambda: cloud.admin("GET", path).json["host"]["drain"]["finished_at"], "the host to be empty")
+    cloud.reach(paused, "ACTIVE")
+    cloud.sound()
+    assert cloud.admin("DELETE", f"{path}/cordon").json["host"]["enabled"]
+    assert cloud.admin("GET", path).json["host"]["drain"] is None
+    for ident in idents:
+        cloud.delete(ident)
+    cloud.sound()
+    assert cloud.claims() == before

@@ -20,6 +20,7 @@ from nacre.node import talks
 from nacre.node.config import JoinedHost, NodeConfig
 from nacre.node.drivers import DiskRefused, GuestDriver, Later, NetworkDriver, StreamServer, VolumeDriver
 from nacre.node.facts import Facts
+from nacre.node.lease import HELLO, Lease
 from nacre.node.reconcile import Reconciler
 from nacre.protocol import (
     PROTOCOL_MAX,
@@ -34,6 +35,7 @@ from nacre.protocol import (
     Observation,
     Recorded,
     Refuse,
+    Renewed,
     Report,
     Welcome,
 )
@@ -242,6 +244,7 @@ class Agent:
         self._reports = 0
         self._anew = False
         self._report = asyncio.Event()
+        self._lease = Lease(network)
         self._revision = 0
         self._fetching = False
         self._fetch_again = False
@@ -251,11 +254,12 @@ class Agent:
         await self._network.start()
         await self._volumes.start()
         await self._guests.start(self._reconciler.saw)
-        facts = asyncio.create_task(self._facts.run())
+        tasks = [asyncio.create_task(self._facts.run()), asyncio.create_task(self._lease.watch())]
         try:
             await self._keep_a_stream()
         finally:
-            facts.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def _keep_a_stream(self) -> None:
         delay_s = RECONNECT_MIN_S
@@ -303,6 +307,7 @@ class Agent:
 
     async def _converse(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         host = self.host
+        self._lease.sent(HELLO)
         await websocket.send_bytes(
             encode(
                 Hello(
@@ -332,6 +337,7 @@ class Agent:
                     break
                 frame = decode_from_api(message.data)
                 if isinstance(frame, Welcome):
+                    self._lease.begin(frame.lease_s)
                     beater = beater or asyncio.create_task(self._send_beats(websocket, frame.beat_every_s))
                     if frame.examine:
                         examiner = examiner or asyncio.create_task(self._send_examination(websocket))
@@ -346,6 +352,8 @@ class Agent:
         match frame:
             case Welcome():
                 await self._fetch(websocket)
+            case Renewed(counter=counter):
+                await self._lease.renew(counter)
             case Recorded(number=number):
                 self._recorded(number)
             case Refuse(reason=reason):
@@ -360,6 +368,7 @@ class Agent:
                 for item in frame.items:
                     # What is wanted again must not be said to be gone: that was before.
                     self._gone.pop((item.kind, item.id), None)
+                await self._lease.learn(frame)
                 self._reconciler.take(frame)
                 if self._fetch_again:
                     await self._fetch(websocket)
@@ -407,6 +416,7 @@ class Agent:
         while True:
             await asyncio.sleep(every_s)
             counter += 1
+            self._lease.sent(counter)
             try:
                 await websocket.send_bytes(encode(Beat(counter, {**self._facts.changes(), **self._volumes.facts()})))
                 await self._fetch(websocket)

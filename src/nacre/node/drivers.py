@@ -68,6 +68,10 @@ class NetworkDriver(Protocol):
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         """The port's spec as soon as it was applied. Raises LookupError after the timeout."""
 
+    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
+        """These ports, and no others, carry packets until then only (CLOCK_BOOTTIME), whatever becomes of this process; ports that come
+        later, too. What was said before does not count any more."""
+
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         """Ask a service in the network (nacre.protocol.probes). Raises LookupError for a network that is not here."""
 

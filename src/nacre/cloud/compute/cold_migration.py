@@ -148,15 +148,19 @@ def expired(conn: sa.Connection, ident: str) -> bool:
     return True
 
 
-def hosts_lost(conn: sa.Connection, host_ids: Collection[str]) -> list[str]:
-    """End the phases that wait for these hosts, which are lost: back to the source. Returns the servers that this concerns."""
+def waiting_for(conn: sa.Connection, host_ids: Collection[str]) -> list[str]:
+    """The servers with an open migration from or to one of these hosts."""
     listed = list(host_ids)
     either = sa.or_(table.c.source_host_id.in_(listed), table.c.dest_host_id.in_(listed))
-    waiting = sa.select(table.c.server_id).where(is_open(), either).order_by(table.c.id)
+    return list(conn.execute(sa.select(table.c.server_id).where(is_open(), either).order_by(table.c.id)).scalars())
+
+
+def hosts_lost(conn: sa.Connection, host_ids: Collection[str]) -> list[str]:
+    """End the phases that wait for these hosts, which are lost: back to the source. Returns the servers that this concerns."""
     ended = []
-    for ident in conn.execute(waiting).scalars().all():
+    for ident in waiting_for(conn, host_ids):
         row, migration = _both(conn, ident)
-        if row is not None and migration is not None and not row["gone"] and _ended_by_loss(conn, row, migration, listed):
+        if row is not None and migration is not None and not row["gone"] and _ended_by_loss(conn, row, migration, host_ids):
             ended.append(ident)
     return ended
 

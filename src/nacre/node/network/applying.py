@@ -12,6 +12,7 @@ from pathlib import Path
 from nacre.node.config import NodeConfig
 from nacre.node.drivers import Plugged
 from nacre.node.network import groups, names, namespaces, plugging, rtnl
+from nacre.node.network.fencing import Fence
 from nacre.node.network.host import HostPlane
 from nacre.node.network.plane import BRIDGE_PORTS_MAX, NetworkPlane
 from nacre.node.network.routing import RouterPlane, legs_of
@@ -30,6 +31,7 @@ class Applier:
     def __init__(self, config: NodeConfig) -> None:
         self.cloud_id = config.cloud_id
         self.tunnel_ip = config.tunnel_ip
+        self.fence = Fence(config.cloud_id)
         self.networks: dict[str, NetworkPlane] = {}
         self.routers: dict[str, RouterPlane] = {}
         self.groups: dict[str, SecurityGroup] = {}
@@ -355,6 +357,8 @@ class Applier:
         plane = self.networks.get(port.network_id) if port else None
         if port is None or plane is None:
             raise LookupError(f"port {port_id} is not known on this host yet")
+        if self.fence.watches(port_id):
+            self.fence.renew(port.network_id, plane)
         plugged = plugging.plug(plane, port, netns, interface)
         self.plugged[port_id] = (netns, interface)
         return plugged

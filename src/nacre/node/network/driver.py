@@ -173,6 +173,9 @@ class LinuxNetworkDriver:
         found = [port for port in tuple(self._applier.by_device.get(device_id, {}).values()) if port.local]
         return [(port, planes[port.network_id].network) for port in found if port.network_id in planes]
 
+    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
+        await self._run(self._applier.fence.set, self._applier.networks, port_ids, until_s)
+
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         plane = self._applier.networks.get(network_id)
         if plane is None:

@@ -211,9 +211,14 @@ class SimulatedNetwork:
 
     def __init__(self) -> None:
         self._items: dict[tuple[Kind, str], Item] = {}
+        self.fenced: tuple[frozenset[str], float] = (frozenset(), 0.0)
+        """The ports that were fenced, and until when they may speak."""
 
     async def start(self) -> None:
         return None
+
+    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
+        self.fenced = (port_ids, until_s)
 
     async def apply(self, items: list[Item], gone: list[Gone], *, full: bool) -> list[Observation]:
         listed = {(item.kind, item.id) for item in items}
