@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.postgres import on_postgresql, shared
 from tests.support import Answer, Client
 
 READY_S = 60.0
@@ -75,6 +76,7 @@ class Processes:
                     "allocation_end": f"{self.external}.250",
                 },
                 "bootstrap_file": str(self.state / "run/bootstrap.json"),
+                "store_file": self._store_file(),
             },
         )
         self._write(
@@ -90,6 +92,14 @@ class Processes:
                 "facts": [str(self.state / "facts.d")],
             },
         )
+
+    def _store_file(self) -> str:
+        """Of a new database, where tests run on PostgreSQL; empty for SQLite."""
+        if not on_postgresql():
+            return ""
+        path = self.state / "run/store"
+        path.write_text(shared().database())
+        return str(path)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         (self.state / f"run/{name}.json").write_text(json.dumps(content))

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "facts": ("nacre.cli.facts:facts", "Show what the hosts know of themselves."),
     "image": ("nacre.cli.images:image", "Build or pull images and register them."),
     "stack": ("nacre.cli.stack:stack", "Bring up stacks of services from Tutum's stack files."),
+    "store": ("nacre.cli.store:store", "Show or move the store: SQLite, or PostgreSQL."),
     "docker": ("nacre.cli.docker:docker", "Join Docker's own tools and engines to the cloud."),
     "powerstrip": ("nacre.cli.powerstrip:powerstrip", "Put adapters in front of any Docker engine."),
     "audit": ("nacre.cli.audit:audit", "Hold intent, books and hosts against each other."),

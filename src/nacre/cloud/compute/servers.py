@@ -25,7 +25,7 @@ from nacre.cloud.image import leaving
 from nacre.cloud.image import operations as images
 from nacre.cloud.network import servers as network
 from nacre.cloud.scheduler import ExpressionError, NoValidHost, Ratios, Request, Strategy
-from nacre.store import Listing, Page, Prepared, Query
+from nacre.store import Listing, Page, Prepared, Query, texts
 from nacre.store.listing import Criterion, columns_of
 from nacre.store.schema import new_id, now
 
@@ -416,7 +416,7 @@ def user_data_of(row: Row) -> bytes:
 
 
 def _has_tag(tag: str) -> sa.ColumnElement[bool]:
-    each = sa.func.json_each(servers.c.tags).table_valued("value")
+    each = texts(servers.c.tags)
     return sa.exists(sa.select(1).select_from(each).where(each.c.value == tag))
 
 

@@ -129,7 +129,11 @@ class Fleet:
     def _hear(self) -> None:
         """What was announced since: claims of this process are settled, unless they are not remembered; all else must be read."""
         while self._announced:
-            host_id, generation, origin = self._announced.popleft()
+            announced = self._announced.popleft()
+            if announced is None:  # Something may have been missed.
+                self._checked_s = -CHECK_EVERY_S
+                continue
+            host_id, generation, origin = announced
             known = self.snapshot.get(host_id)
             if generation is None or origin != _ORIGIN or known is None or known.generation < generation:
                 self._doubted.add(host_id)

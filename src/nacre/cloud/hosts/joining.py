@@ -210,7 +210,7 @@ def remove(conn: sa.Connection, ctx: Context, ref: str, connected: frozenset[str
     conn.execute(host_certificates.delete().where(host_certificates.c.host_id == host_id))
     conn.execute(hosts.delete().where(hosts.c.id == host_id))
     fleet.changed(conn, host_id)
-    announce(conn, topic_removed(host_id))
+    announce(conn, topic_removed(host_id), True)
 
 
 def _hashed(secret: str) -> str:
