@@ -44,8 +44,11 @@ def beside_dockerd(target: Target) -> Figures:
             sides.append(Side("dockerd", host.removeprefix("unix://"), "bench"))
         for side in sides:
             stack.callback(_clean_up, side)
+        told: set[str] = set()
         for measure in (_runs, _execs, _streams, builds.measure, _many, compose.measure):
             measure(sides)
+            click.echo(f"measured: {', '.join(name for name in sides[0].values if name not in told)}", err=True)
+            told.update(sides[0].values)
     return Figures("docker run, exec, streams, builds, compose", _compared(sides), sides[0].samples, NOTE + _of_cgroups())
 
 
