@@ -48,7 +48,7 @@ from nacre.protocol.streams import CHUNK_BYTES
 RECONNECT_MIN_S = 0.05
 RECONNECT_MAX_S = 3.0
 REPORT_EVERY_S = 0.002
-"""Observations that come within this time share a frame."""
+"""Observations that come within this time after a frame share the next one."""
 BLOB_TIMEOUT_S = 3600.0
 NAME_TIMEOUT_S = 3.0
 DISK_SILENCE_S = 45.0
@@ -388,7 +388,8 @@ class Agent:
     async def _send_reports(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
             await self._report.wait()
-            await asyncio.sleep(REPORT_EVERY_S)
+            # What was seen in the same step of the loop goes along; what comes a moment later waits for the next frame.
+            await asyncio.sleep(0)
             self._report.clear()
             batch, self._pending = self._pending, {}
             self._reports += 1
@@ -397,6 +398,7 @@ class Agent:
             except (ConnectionError, RuntimeError, aiohttp.ClientError):
                 # The next stream repeats every observation, these too.
                 return
+            await asyncio.sleep(REPORT_EVERY_S)
 
     async def _send_examination(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         """Until nothing is against the host."""

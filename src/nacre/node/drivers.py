@@ -65,6 +65,10 @@ class NetworkDriver(Protocol):
     async def unplug(self, port_id: str) -> None:
         """Take the port's link out of its guest; the port itself stays desired."""
 
+    async def part(self, port_id: str) -> None:
+        """The same for a guest whose namespace is let go of right after this, and the link with it: nothing reaches the guest any more,
+        and for the link's end nobody waits. Where the namespace stays after all, the link is deleted a little later."""
+
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         """The port's spec as soon as it was applied. Raises LookupError after the timeout."""
 

@@ -166,6 +166,12 @@ class RemoteNetworks:
         elif port_id not in self._ports:
             await self._inner.unplug(port_id)
 
+    async def part(self, port_id: str) -> None:
+        if port_id in self._endpoints:
+            await self._detach(port_id)
+        elif port_id not in self._ports:
+            await self._inner.part(port_id)
+
     async def _make_network(self, network: Network) -> None:
         async with self._lock(network.id):
             record = self._networks.get(network.id)

@@ -240,6 +240,9 @@ class SimulatedNetwork:
     async def unplug(self, port_id: str) -> None:
         return None
 
+    async def part(self, port_id: str) -> None:
+        return None
+
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         item = self._items.get(("port", port_id))
         if item is None or item.port is None:

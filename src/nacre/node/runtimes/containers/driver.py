@@ -229,7 +229,9 @@ class ContainerDriver:
         record = self._records.get(guest.id)
         if record is None:
             home = self._bindings.home(guest)
-            slot = await asyncio.to_thread(self.parts.slots.take)
+            slot = self.parts.slots.take_ready()
+            if slot is None:
+                slot = await asyncio.to_thread(self.parts.slots.take)
             record = self._records[guest.id] = Record(guest, slot, home)
             (self.parts.layout.guests / guest.id).mkdir(mode=0o711, parents=True, exist_ok=True)
             self._save(record)
@@ -336,11 +338,11 @@ class ContainerDriver:
                 await self.writers.stop(guest_id)
                 if record is not None:
                     self._forget_restart(record)
-                    await self._bindings.unplug(record)
+                    await self._bindings.unplug(record, parting=record.slot in free)
                 await asyncio.to_thread(self.parts.unmake, guest_id, free)
                 if record is not None:
                     await self._bindings.let_go(record)
-                await asyncio.to_thread(self.parts.forget, guest_id)
+                self.parts.forget(guest_id)
             except OSError as error:
                 return Observation("guest", guest_id, "error", fault=f"cannot be removed: {words(error)}")
             self._records.pop(guest_id, None)
@@ -367,6 +369,8 @@ class ContainerDriver:
             await self.health.close()
             await asyncio.to_thread(self._parts.launcher.close)
             await asyncio.to_thread(self._parts.slots.close)
+            await asyncio.to_thread(self._parts.cgroups.close)
+            await asyncio.to_thread(self._parts.trash.close)
 
     async def _seen(self, record: Record, request_id: str = "", timings_ms: dict[str, float] | None = None) -> Observation:
         """What is there, as an observation."""
