@@ -14,6 +14,7 @@ from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import probing
 from nacre.cloud.discovery import sweeping as discovery
 from nacre.cloud.image import leaving
+from nacre.cloud.network import failover
 from nacre.cloud.registry import uploads
 from nacre.cloud.stacks import reconciling as stacks
 
@@ -52,6 +53,7 @@ SWEEPERS: tuple[Sweeper, ...] = (
     Sweeper("expire transitions", 5.0, expire_transitions),
     Sweeper("images of servers", leaving.SWEEP_EVERY_S, leaving.sweep),
     Sweeper("shelved servers", shelving.SWEEP_EVERY_S, shelving.sweep),
+    Sweeper("routers of lost hosts", failover.SWEEP_EVERY_S, failover.sweep),
     Sweeper("reschedule", rescheduling.EVERY_S, rescheduling.reschedule),
     Sweeper("discovery's leases", discovery.SWEEP_EVERY_S, discovery.sweep),
     Sweeper("discovery's checks", probing.PLAN_EVERY_S, probing.start_due),

@@ -24,6 +24,7 @@ def register(conn: sa.Connection, hello: Hello) -> Row:
         "hypervisor_type": hello.hypervisor_type,
         "runtimes": list(hello.runtimes),
         "tunnel_ip": hello.tunnel_ip,
+        "external": hello.external,
         "vcpus": hello.capacity.vcpus,
         "memory_mb": hello.capacity.memory_mb,
         "disk_gb": hello.capacity.disk_gb,
