@@ -250,7 +250,8 @@ class RouterPlane:
     def _announce(self, legs: Iterable[Leg], indexes: Mapping[str, int], fresh: set[tuple[int, str]]) -> None:
         """Tell the neighbours of new addresses: gratuitous ARP (RFC 5227) and unsolicited advertisements (RFC 4861, 7.2.6)."""
         by_index = {indexes[leg.port_id]: leg for leg in legs}
-        frames = [(by_index[index], _announcement(by_index[index].mac, cidr)) for index, cidr in sorted(fresh)]
+        spoken = [(by_index[index], cidr) for index, cidr in sorted(fresh) if index in by_index]
+        frames = [(leg, _announcement(leg.mac, cidr)) for leg, cidr in spoken]
         if not frames:
             return
         with namespaces.inside(self.namespace.fileno()), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
