@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.postgres import on_postgresql, shared
 from tests.support import Answer, Client
 
 READY_S = 60.0
@@ -48,6 +49,8 @@ class Processes:
     external: str = "198.18.77"
     port: int = field(default_factory=free_port)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    environment: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By process: what its environment has on top of the test's."""
 
     def __post_init__(self) -> None:
         for name in ("api", "node", "run", "log"):
@@ -73,6 +76,7 @@ class Processes:
                     "allocation_end": f"{self.external}.250",
                 },
                 "bootstrap_file": str(self.state / "run/bootstrap.json"),
+                "store_file": self._store_file(),
             },
         )
         self._write(
@@ -89,6 +93,14 @@ class Processes:
             },
         )
 
+    def _store_file(self) -> str:
+        """Of a new database, where tests run on PostgreSQL; empty for SQLite."""
+        if not on_postgresql():
+            return ""
+        path = self.state / "run/store"
+        path.write_text(shared().database())
+        return str(path)
+
     def _write(self, name: str, content: dict[str, Any]) -> None:
         (self.state / f"run/{name}.json").write_text(json.dumps(content))
 
@@ -101,6 +113,7 @@ class Processes:
         with (self.state / f"log/{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
                 [sys.executable, "-m", f"nacre.{name.partition('-')[0]}", "--config", str(self.state / f"run/{name}.json")],
+                env={**os.environ, **self.environment.get(name, {})},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -26,6 +26,7 @@ from nacre.panes.edge.app import SERVER_OPTIONS, build
 from nacre.panes.services import SERVICES
 from nacre.store import Store
 from nacre.store.blobs import DirectoryBlobs
+from tests.postgres import store_url
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ async def run_cloud(state: Path, **settings_too: Any) -> RunningCloud:
         port = probe.getsockname()[1]
     base_url = f"http://127.0.0.1:{port}"
     settings = Settings(base_url, "cafe", state, password_cost=PASSWORD_COST, **settings_too)
-    store = Store(f"sqlite:///{state}/nacre.sqlite")
+    store = Store(store_url(state / "nacre.sqlite"))
     await schema.prepare(store)
     await store.write(_add_actors)
     await bootstrap.prepare(store, settings, {})

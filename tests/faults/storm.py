@@ -129,7 +129,12 @@ def kill_in_a_storm(cloud: Processes, client: Client, image: str, *, kills: int,
         storm.finish()
     wait_for(cloud.is_ready, "the cloud to come back")
     assert sum(len(storm.promised) for storm in storms) > kills // 4, "the storm was a calm"
-    _hold_against_promises(client, storms, allowed)
+    hold_against_promises(client, storms, allowed)
+    delete_all(client)
+
+
+def delete_all(client: Client) -> None:
+    """Every server goes, and nothing is left of any."""
     for ident in statuses(client):
         client("DELETE", f"/compute/v2.1/servers/{ident}")
     wait_for(lambda: not statuses(client), "all servers to be gone")
@@ -137,7 +142,7 @@ def kill_in_a_storm(cloud: Processes, client: Client, image: str, *, kills: int,
     assert report["findings"] == [], report
 
 
-def _hold_against_promises(client: Client, storms: list[Storm], allowed: set[str]) -> None:
+def hold_against_promises(client: Client, storms: list[Storm], allowed: set[str]) -> None:
     wait_for(lambda: "BUILD" not in statuses(client).values(), "every server to be settled")
     report = settled(client)
     assert report["findings"] == [], report

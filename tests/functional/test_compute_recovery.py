@@ -476,7 +476,7 @@ def test_a_host_that_is_gone_can_be_forgotten_and_joins_anew(cloud: Cloud) -> No
     assert len(services()) == 1
     cloud.processes.start("node")
     wait_for(cloud.processes.is_ready, "both hosts to be back")
-    assert [one["state"] for one in services()] == ["up", "up"]
+    wait_for(lambda: [one["state"] for one in services()] == ["up", "up"], "both to be up")
     cloud.sound()
 
 

@@ -60,8 +60,9 @@ class Site:
 
     def join(self, name: str, *arguments: str, token: str = "", code: int = 0, hosts: int = 1) -> tuple[State, str]:
         directory = self.place / name
-        given = ("join", self.url, "--token", token or self.token(hosts), "--simulate", str(hosts), "--name", name)
-        return State(directory), nacre(*given, "--state", str(directory), *arguments, code=code)
+        given = ("join", self.url, "--token", token or "-", "--simulate", str(hosts), "--name", name)
+        typed = "" if token else f"{self.token(hosts)}\n"
+        return State(directory), nacre(*given, "--state", str(directory), *arguments, code=code, typed=typed)
 
     def hosts(self) -> dict[str, dict[str, Any]]:
         return {row["hostname"]: row for row in json.loads(self.nacre("host", "list", "-f", "json"))}

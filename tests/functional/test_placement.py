@@ -138,6 +138,46 @@ def test_classes_and_traits(admin: Client) -> None:
     assert get(admin, "/traits/NONE").status == 404
 
 
+def test_an_operator_makes_traits_and_gives_them_to_a_host(admin: Client, member: Client) -> None:
+    latest = {"OpenStack-API-Version": "placement latest"}
+    path = f"/placement/resource_providers/{HOSTS[0]}"
+    assert member("PUT", "/placement/traits/CUSTOM_GOLD", None, latest).status == 403
+    assert admin("PUT", "/placement/traits/GOLD", None, latest).status == 400
+    assert [admin("PUT", "/placement/traits/CUSTOM_GOLD", None, latest).status for _ in range(2)] == [201, 204]
+    generation = admin("GET", path, headers=latest).json["generation"]
+    body = {"resource_provider_generation": generation, "traits": ["CUSTOM_GOLD", "CUSTOM_RUNTIME_CONTAINER"]}
+    assert member("PUT", f"{path}/traits", body, latest).status == 403
+    unknown = admin("PUT", f"{path}/traits", {**body, "traits": ["CUSTOM_TIN"]}, latest)
+    assert (unknown.status, "CUSTOM_TIN" in unknown.json["errors"][0]["detail"]) == (400, True)
+    given = admin("PUT", f"{path}/traits", body, latest).json
+    assert given == {"traits": ["CUSTOM_GOLD", "CUSTOM_RUNTIME_CONTAINER"], "resource_provider_generation": generation + 1}
+    late = admin("PUT", f"{path}/traits", body, latest)
+    assert (late.status, late.json["errors"][0]["code"]) == (409, "placement.concurrent_update")
+    listed = get(admin, "/resource_providers?required=CUSTOM_GOLD").json["resource_providers"]
+    assert [provider["uuid"] for provider in listed] == [HOSTS[0]]
+    assert admin("DELETE", "/placement/traits/CUSTOM_GOLD", headers=latest).status == 409
+    assert admin("DELETE", "/placement/traits/COMPUTE_STATUS_DISABLED", headers=latest).status == 400
+    assert admin("DELETE", f"{path}/traits", headers=latest).status == 204
+    assert get(admin, f"/resource_providers/{HOSTS[0]}/traits").json["traits"] == ["CUSTOM_RUNTIME_CONTAINER"]
+    assert admin("DELETE", "/placement/traits/CUSTOM_GOLD", headers=latest).status == 204
+    assert admin("DELETE", "/placement/traits/CUSTOM_GOLD", headers=latest).status == 404
+
+
+def test_aggregates_and_their_ratios_show(admin: Client) -> None:
+    made = admin("POST", "/compute/v2.1/os-aggregates", {"aggregate": {"name": "thrifty"}}).json["aggregate"]
+    path = f"/compute/v2.1/os-aggregates/{made['id']}"
+    assert admin("POST", f"{path}/action", {"add_host": {"host": "host-1"}}).status == 200
+    metadata = {"cpu_allocation_ratio": "2.0", "ram_allocation_ratio": "none"}
+    assert admin("POST", f"{path}/action", {"set_metadata": {"metadata": metadata}}).status == 200
+    provider = f"/resource_providers/{HOSTS[1]}"
+    assert len(get(admin, f"{provider}/aggregates").json["aggregates"]) == 1
+    inventories = get(admin, f"{provider}/inventories").json["inventories"]
+    assert [inventories[name]["allocation_ratio"] for name in ("VCPU", "MEMORY_MB")] == [2.0, 1.5]
+    admin("POST", f"{path}/action", {"remove_host": {"host": "host-1"}})
+    assert admin("DELETE", path).status == 200
+    assert get(admin, f"{provider}/inventories/VCPU").json["allocation_ratio"] == 512.0
+
+
 def test_versions_hide_what_came_later(admin: Client) -> None:
     path = f"/resource_providers/{HOSTS[0]}"
     assert get(admin, f"{path}/traits", "1.5").status == 404

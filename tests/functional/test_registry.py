@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from nacre.cloud.image import audit
+from nacre.cloud.image.sources import ImportRules
 from nacre.cloud.registry import uploads
 from tests import images
+from tests.functional.conftest import serving
 from tests.processes import WAIT_S, wait_for
 from tests.support import ACTORS, Answer, Client, RunningCloud
 
@@ -25,6 +27,13 @@ BASE, TOP = images.layer({"etc/base": "base"}), images.layer({"etc/top": "top"})
 CONFIG = images.config(BASE, TOP, Cmd=["sh"])
 OCTETS = {"Content-Type": "application/octet-stream"}
 MANIFEST = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
+    """Its operator allows loopback, where the other registries of these tests are."""
+    with serving(tmp_path_factory.mktemp("cloud"), imports=ImportRules(allowed_networks=("127.0.0.0/8",))) as running:
+        yield running
 
 
 def basic(actor: str) -> dict[str, str]:
@@ -388,3 +397,23 @@ def test_a_registry_that_truncates_gives_a_clear_error_and_leaves_nothing(
     assert set(cloud.cloud.blobs.digests()) == before
     assert list((cloud.cloud.settings.state / "spool").iterdir()) == []
     assert member("GET", f"/docker/images/{truncating}/x:1/json").status == 404
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_loopback_is_not_asked_for_tenants_but_for_the_clouds_own_registry(tmp_path: Path) -> None:
+    with serving(tmp_path) as running, Faulty(waits=False) as registry:
+        member = running.client("member")
+        port = registry.place.rpartition(":")[2]
+        for place in (registry.place, f"localhost:{port}", f"[::1]:{port}"):
+            answer = member("POST", f"/docker/images/create?fromImage={place}/x&tag=1")
+            assert f"{place} may not be asked" in answer.body.decode(), answer.body
+            assert "image_import.allowed_networks" in answer.body.decode()
+            assert member("GET", f"/docker/distribution/{place}/x:1/json").status == 403
+            login = {"username": "u", "password": "p", "serveraddress": place}
+            assert member("POST", "/docker/auth", login).status == 403
+        assert not registry.asked.is_set()
+        push(member, "demo/app", "1")
+        own = running.base_url.removeprefix("http://")
+        secret = base64.urlsafe_b64encode(json.dumps({"username": "demo", "password": "demo-secret"}).encode()).decode()
+        pulled = member("POST", f"/docker/images/create?fromImage={own}/demo/app&tag=1", headers={"X-Registry-Auth": secret})
+        assert b"Downloaded newer image" in pulled.body

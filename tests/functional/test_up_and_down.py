@@ -23,13 +23,13 @@ CLONE = Path(__file__).resolve().parents[2]
 WAIT_S = 120.0
 
 
-def nacre(*arguments: str, code: int = 0) -> str:
+def nacre(*arguments: str, code: int = 0, typed: str = "") -> str:
     """Runs the command; its output, both streams."""
     env = {**os.environ, "PYTHONPATH": f"{CLONE / 'src'}"}
     env.pop("NACRE_STATE", None)
     command = [sys.executable, "-m", "nacre.cli", *arguments]
     done = subprocess.run(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=WAIT_S, check=False
+        command, env=env, input=typed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=WAIT_S, check=False
     )
     assert done.returncode == code, done.stdout
     return done.stdout

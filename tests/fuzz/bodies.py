@@ -197,6 +197,7 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
         {"status": "disabled", "disabled_reason": "x"},
         {"host": "fuzz", "binary": "nova-compute"},
     ),
+    ("PUT", "/placement/resource_providers/{uuid}/traits"): ({"resource_provider_generation": 1, "traits": ["CUSTOM_FUZZ"]},),
     ("POST", "/nacre/v1/host-tokens"): ({"hosts": 2, "ttl_s": 600}, {}),
     ("PUT", "/nacre/v1/hosts/{host}/cordon"): ({"reason": "fuzz"},),
     ("PATCH", "/nacre/v1/hosts/{host}/labels"): ({"storage": "ssd", "zone": None},),

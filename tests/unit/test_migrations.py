@@ -9,10 +9,11 @@ from alembic.migration import MigrationContext
 
 from nacre.cloud import schema
 from nacre.store import Store, StoreError
+from tests.postgres import store_url
 
 
 async def _walk(state: Path) -> Store:
-    store = Store(f"sqlite:///{state}/walked.sqlite")
+    store = Store(store_url(state / "walked.sqlite"))
     await store.alone(schema.upgrade)
     return store
 

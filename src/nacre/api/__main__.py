@@ -117,7 +117,7 @@ async def open_cloud(config: ApiConfig, hub: Hub) -> Cloud:
         security=config.security_compliance,
         imports=config.image_import,
     )
-    store = Store(f"sqlite:///{config.database}")
+    store = Store(config.store)
     await prepare(store)
     first = load_bootstrap(Path(config.bootstrap_file))
     await identity_bootstrap.prepare(store, settings, {"admin": first.admin_password, "demo": first.demo_password})

@@ -56,6 +56,8 @@ class ApiConfig(Struct, frozen=True):
     """What is asked of passwords and logins."""
     image_import: ImportRules = ImportRules()
     """From where images may be fetched."""
+    store_file: str = ""
+    """A file with the URL of the PostgreSQL database that is the store, its password included; empty: SQLite in `state_dir`."""
     bind: str = "127.0.0.1"
     region: str = "RegionOne"
 
@@ -66,6 +68,11 @@ class ApiConfig(Struct, frozen=True):
     @property
     def database(self) -> Path:
         return self.state / "nacre.sqlite"
+
+    @property
+    def store(self) -> str:
+        """The store's URL. Raises OSError."""
+        return Path(self.store_file).read_text().strip() if self.store_file else f"sqlite:///{self.database}"
 
     @property
     def blobs(self) -> Path:

@@ -61,6 +61,8 @@ def remove(state: State, cloud: Cloud) -> None:
     """Everything: first what is in the kernel, then the files. cloud.json goes last, so that an interrupted purge can be repeated."""
     if state.node_config.exists() and not cloud.simulated_hosts:
         purge_host(state)
+    if cloud.store and state.store.exists():
+        empty_store(state, cloud)
     mounts = mounts_under(state.dir)
     if mounts:
         raise click.ClickException(f"still mounted, so no file was removed: {', '.join(mounts)}")
@@ -78,10 +80,26 @@ def remove(state: State, cloud: Cloud) -> None:
     remove_empty(state)
 
 
+def empty_store(state: State, cloud: Cloud) -> None:
+    """The database is its owner's: what the cloud made in it goes."""
+    from nacre.cli import database
+
+    try:
+        database.empty(database.url_of(state, cloud))
+    except click.ClickException as error:
+        raise click.ClickException(
+            f"{cloud.store} could not be emptied ({error.message}); once it answers, `{COMMAND} down --purge` may be repeated"
+        ) from error
+
+
 def has_api(directory: Path) -> bool:
     """Whether that is a cloud with an API process, whose user is still needed: a host that has joined has none."""
-    found = State(directory).load()
-    return found is not None and not found.joined
+    try:
+        # As it is: the cloud may be of a version whose file says more than this one understands.
+        found = json.loads(State(directory).cloud_file.read_text())
+    except (OSError, ValueError):
+        return False
+    return not found.get("joined")
 
 
 def remove_empty(state: State) -> None:

@@ -7,6 +7,7 @@ import re
 import secrets
 import socket
 import ssl
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Asked:
 
 @click.command()
 @click.argument("url", required=False)
-@click.option("--token", help="What `nacre host token` printed on the cloud's machine; good once.")
+@click.option("--token", help="What `nacre host token` printed on the cloud's machine; good once. `-` reads it from stdin.")
 @state_option
 @click.option(
     "--tunnel-ip", metavar="ADDRESS", help="Where other hosts reach this one's networks (the address that leads to the cloud)."
@@ -86,6 +87,9 @@ def join(
     if existing is not None and url not in (None, existing.joined):
         raise click.ClickException(f"this host has joined {existing.joined}; to leave it: {COMMAND} down --purge{state.option}")
     enrolled = existing is not None and state.node_config.exists()
+    if token == "-":  # noqa: S105
+        # An argument can be seen by everybody on this machine until the command ends.
+        token = sys.stdin.readline().strip()
     if not enrolled and (url is None or token is None):
         raise click.UsageError("say URL --token TOKEN, as `nacre host token` printed it on the cloud's machine")
     if external is not None:

@@ -17,8 +17,8 @@ import click
 import msgspec
 
 from nacre.api.config import ApiConfig, Bootstrap
+from nacre.cli import database, source, subnets
 from nacre.cli import settings as operator_settings
-from nacre.cli import source, subnets
 from nacre.cli.host import parse_place, reachable
 from nacre.cli.state import API_USER, FACTS, Cloud, State, register, registered, say, write
 from nacre.cloud.scheduler import Strategy
@@ -170,6 +170,7 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
         nodes_bind=cloud.nodes_address,
         nodes_port=cloud.nodes_port,
         strategy=cast(Strategy, cloud.strategy),
+        store_file=str(state.store) if cloud.store else "",
         **operator_settings.groups(cloud.settings),
     )
     node = NodeConfig(
@@ -222,6 +223,7 @@ def settle(
     settings: tuple[str, ...] = (),
     nodes: str | None = None,
     external: str | None = None,
+    store: str | None = None,
 ) -> Cloud:
     """The cloud of a state directory as it shall run now: made at the first start, otherwise with the port that was asked for."""
     cloud = state.load()
@@ -229,6 +231,12 @@ def settle(
         if state.dir.exists() and any(path != state.lock for path in state.dir.iterdir()):
             raise click.ClickException(f"{state.dir} is not empty and holds no cloud: choose another --state")
         cloud = new_cloud(port, simulate or 0)
+        if store is not None:
+            database.check_empty(store)
+            cloud.store = database.without_password(store)
+    elif store is not None:
+        database.check_change(cloud, store)
+        cloud.store = database.without_password(store)
     if simulate is not None and bool(simulate) != bool(cloud.simulated_hosts):
         kind = "simulated" if cloud.simulated_hosts else "real"
         raise click.ClickException(f"the cloud in {state.dir} has {kind} guests and keeps them: make another with --state DIR")
@@ -262,4 +270,6 @@ def settle(
         ensure_user()
     make_directories(state, cloud)
     write_secrets(state, cloud)
+    if store is not None:
+        database.keep(state, cloud, store)
     return cloud

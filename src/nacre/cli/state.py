@@ -2,7 +2,7 @@
 
 DIR/cloud.json      what was decided (no secrets)        DIR/run/       configurations, pid files, locks (root's)
 DIR/clouds.yaml     for OpenStack's clients (0600)       DIR/log/       api.log, node.log, supervisor.log
-DIR/openrc          the same for a shell (0600)          DIR/secrets/   the first passwords
+DIR/openrc          the same for a shell (0600)          DIR/secrets/   the first passwords, the store's URL
 DIR/api/            the API user's: database, blobs, keys, and the socket for the node
 DIR/docker/         a socket of the Docker pane for each project
 DIR/node/           root's: guests, layers, console logs
@@ -69,6 +69,8 @@ class Cloud:
     """A network device of this machine that leads to the external network; empty: there is none, and the network is this machine's own."""
     strategy: str = "spread"
     """Which of the hosts that can take a guest gets it: spread, binpack or random."""
+    store: str = ""
+    """The PostgreSQL database that is the store, without its password (secrets/store has it whole); empty: SQLite in this directory."""
     settings: dict[str, str] = field(default_factory=dict)
     """What the operator set with `up --set`."""
     format: str = FORMAT
@@ -88,6 +90,7 @@ class State:
         self.clouds_yaml = self.dir / "clouds.yaml"
         self.openrc = self.dir / "openrc"
         self.bootstrap = self.dir / "secrets" / "bootstrap.json"
+        self.store = self.dir / "secrets" / "store"
         self.api = self.dir / "api"
         self.node = self.dir / "node"
         self.docker = self.dir / "docker"

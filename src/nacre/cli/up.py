@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from nacre.cli import packages, processes
+from nacre.cli import database, packages, processes
 from nacre.cli.client import ApiError, send
 from nacre.cli.host import parse_place
 from nacre.cli.state import COMMAND, Cloud, State, opened, say, state_option
@@ -66,6 +66,13 @@ LOG_TAIL_LINES = 15
     help="Which of the hosts that can take a guest gets it: the least used, the fullest, or any. Kept for the next start.",
 )
 @click.option(
+    "--store",
+    envvar="NACRE_STORE",
+    metavar="URL",
+    help="Keep everything in this PostgreSQL database (postgresql://USER@HOST/NAME), not in SQLite. For the first start; a URL with"
+    " a password comes by the environment, as NACRE_STORE. See also `store move`.",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -83,6 +90,7 @@ def up(
     nodes: str | None,
     external: str | None,
     strategy: str | None,
+    store: str | None,
     settings: tuple[str, ...],
 ) -> None:
     """Start a cloud on this machine, or say that it runs.
@@ -97,12 +105,13 @@ def up(
         raise click.ClickException(
             f"{state.dir} is a host of the cloud at {existing.joined}: {COMMAND} join{state.option} starts its node"
         )
+    database.check_given(store)
     simulated = bool(simulate or (existing and existing.simulated_hosts))
     if not simulated:
         require_root(state)
         packages.ensure("node")
     with locked(state):
-        cloud, started = start(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, external)
+        cloud, started = start(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, external, store)
     if started:
         register_default_images(state, cloud)
     say(next_steps(state, cloud, started=started))
@@ -151,6 +160,7 @@ def start(
     settings: tuple[str, ...] = (),
     nodes: str | None = None,
     external: str | None = None,
+    store: str | None = None,
 ) -> tuple[Cloud, bool]:
     """The cloud, serving, and whether this call started it."""
     running = processes.find(state.pid_file("supervisor"))
@@ -172,6 +182,8 @@ def start(
             raise click.ClickException(
                 f"the cloud runs and places by {cloud.strategy}; to change it: {COMMAND} down{state.option}, then `up` again"
             )
+        if store is not None and store != database.url_of(state, cloud):
+            raise click.ClickException(f"the cloud runs; to change --store: {COMMAND} down{state.option}, then `up` again")
         if settings:
             raise click.ClickException(f"the cloud runs; to change a setting: {COMMAND} down{state.option}, then `up` again")
         await_ready(state, cloud)
@@ -179,7 +191,7 @@ def start(
     # These imports cost more than a no-op `up` should.
     from nacre.cli import provision, source
 
-    cloud = provision.settle(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, external)
+    cloud = provision.settle(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, external, store)
     code = source.prepare(state, shared=os.geteuid() == 0)
     provision.write_configs(state, cloud, code)
     start_supervisor(state, code)
@@ -194,6 +206,7 @@ def start(
 def start_supervisor(state: State, code: Path) -> None:
     """A session of its own, so that it outlives this command."""
     env = {**os.environ, "PYTHONPATH": str(code)}
+    env.pop("NACRE_STORE", None)
     with state.log_file("supervisor").open("ab") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "nacre.cli.supervisor", str(state.supervisor_config)],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nacre.cloud.context import Context
+from nacre.cloud.hosts import fleet
 from nacre.cloud.identity.compliance import SecurityCompliance
 from nacre.cloud.image.sources import ImportRules
 from nacre.cloud.scheduler import Ratios, Strategy
@@ -130,3 +131,8 @@ class Cloud:
 
     def __post_init__(self) -> None:
         self.closing.append(self.background.close)
+        self.closing.append(self._forget_hosts)
+        self._unfollow = fleet.follow(self.store)
+
+    async def _forget_hosts(self) -> None:
+        self._unfollow()

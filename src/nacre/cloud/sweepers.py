@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from nacre.cloud.builds import sweeping as builds
+from nacre.cloud.compute import decisions, shelving
 from nacre.cloud.compute import observations as compute
-from nacre.cloud.compute import shelving
 from nacre.cloud.containers import events, rescheduling
 from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import probing
@@ -63,6 +63,7 @@ SWEEPERS: tuple[Sweeper, ...] = (
     Sweeper("stacks", stacks.SWEEP_EVERY_S, stacks.run, stacks.woken),
     Sweeper("sweep uploads", 300.0, sweep_uploads),
     Sweeper("trim events", 60.0, trim_events),
+    Sweeper("scheduler's decisions", decisions.SWEEP_EVERY_S, decisions.sweep),
     Sweeper("builds' containers", builds.SWEEP_EVERY_S, builds.sweep),
 )
 

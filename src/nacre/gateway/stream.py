@@ -35,8 +35,11 @@ from nacre.protocol import (
     agree,
 )
 from nacre.protocol.frames import decode_from_node, encode
+from nacre.store import StoreError
 
 BEAT_EVERY_S = 5.0
+STORE_REST_S = 1.0
+"""How long a stream waits before it asks a store again that did not answer."""
 LOST_AFTER_BEATS = 3
 """A node that was silent for so many beats is taken for lost, and its stream is ended."""
 BATCH_OBSERVATIONS_MAX = 512
@@ -102,13 +105,22 @@ class HostStream:
     def dial(self, stream: str, kind: str, ident: str, params: dict[str, Any]) -> None:
         self.send(Dial(stream, kind, ident, params))
 
-    def _changed(self, topic: str, revision: int) -> None:
-        self.send(Changed(revision))
+    def _changed(self, topic: str, revision: int | None) -> None:
+        self.send(Changed(revision or 0))
 
-    def _removed(self, topic: str, value: None) -> None:
+    def _removed(self, topic: str, value: bool | None) -> None:
         """The host is none of the cloud's any more: nothing that it says counts from here on."""
+        if value is None and self._is_known():
+            return
         log.info("host %s was removed: its stream is ended", self.host_id)
         self._ending = asyncio.create_task(self._socket.close(code=WSCloseCode.POLICY_VIOLATION))
+
+    def _is_known(self) -> bool:
+        try:
+            return self.host_id in self.cloud.store.read_now(operations.ids)
+        except StoreError:
+            # Whoever hears of other processes again after this hint is told again.
+            return True
 
     async def _read_frames(self) -> None:
         while True:
@@ -151,7 +163,14 @@ class HostStream:
                 message = self._latest_change(message)
                 if self._told is not None:
                     # The node has said where it stands: what changed since goes along at once and spares it the question.
-                    told, message = self._told, self._compile(self._told)
+                    told = self._told
+                    try:
+                        message = self._compile(told)
+                    except StoreError as error:
+                        log.warning("what host %s must do is not known for now: %s", self.host_id, error)
+                        await asyncio.sleep(STORE_REST_S)
+                        self.send(Changed(0))
+                        continue
                     if message.revision == told:
                         continue
             with contextlib.suppress(ConnectionError, RuntimeError):
@@ -170,7 +189,16 @@ class HostStream:
         return message
 
     async def _record(self) -> None:
-        """Write observations down in batches: while one batch is being committed, the next one gathers."""
+        """Write down what comes. Where that fails the stream ends, and the node says it again on its next one."""
+        try:
+            await self._record_batches()
+        except Exception:
+            log.exception("observations of host %s were not recorded; the node will be asked again", self.host_id)
+            await asyncio.sleep(STORE_REST_S)
+            await self._socket.close()
+
+    async def _record_batches(self) -> None:
+        """In batches: while one batch is being committed, the next one gathers."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -184,12 +212,7 @@ class HostStream:
             while self._observed:
                 keys = list(self._observed)[:BATCH_OBSERVATIONS_MAX]
                 batch = [self._observed.pop(key) for key in keys]
-                try:
-                    await self.cloud.store.write(_record, self.host_id, batch)
-                except Exception:
-                    log.exception("observations of host %s were not recorded; the node will be asked again", self.host_id)
-                    await self._socket.close()
-                    return
+                await self.cloud.store.write(_record, self.host_id, batch)
             self.send(Recorded(self._heard))
 
 

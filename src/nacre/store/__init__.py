@@ -2,7 +2,23 @@
 
 from nacre.store.engine import Store, StoreError, announce
 from nacre.store.listing import Criterion, Listing, Page, Query
+from nacre.store.portable import elements, greatest, insert, texts
 from nacre.store.prepared import Prepared, among
 from nacre.store.schema import metadata
 
-__all__ = ["Criterion", "Listing", "Page", "Prepared", "Query", "Store", "StoreError", "among", "announce", "metadata"]
+__all__ = [
+    "Criterion",
+    "Listing",
+    "Page",
+    "Prepared",
+    "Query",
+    "Store",
+    "StoreError",
+    "among",
+    "announce",
+    "elements",
+    "greatest",
+    "insert",
+    "metadata",
+    "texts",
+]

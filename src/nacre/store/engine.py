@@ -1,20 +1,19 @@
 """Transactions. Domain code is plain functions of a connection; this file decides where and when they run.
 
-On SQLite (WAL) reads run in the event loop, each in a snapshot of its own, and writes in one thread that commits in
-groups: it takes what is queued, gives each job a savepoint, and commits (and syncs to disk) once for all of them. A job that
-raises is rolled back to its savepoint alone. Nothing is announced and no future resolves before the commit is on disk.
+Writes run in one thread that commits in groups: it takes what is queued, gives each job a savepoint, and commits (and syncs to disk) once
+for all of them. A job that raises is rolled back to its savepoint alone. Nothing is announced and no future resolves before the commit
+is on disk. What lies beneath is an engine: SQLite in this file's directory (`embedded`), or PostgreSQL (`postgresql`), over which several
+processes may work at once.
 """
 
 import asyncio
 import contextlib
 import logging
 import queue
-import sqlite3
 import threading
-from collections.abc import Callable, Hashable
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
-import msgspec
 import sqlalchemy as sa
 
 P = ParamSpec("P")
@@ -23,8 +22,6 @@ Watcher = Callable[[str, Any], None]
 
 GROUP_JOBS_MAX = 64
 """Jobs that share one commit."""
-BUSY_TIMEOUT_MS = 10_000
-CACHE_KIB = 32_768
 REMEMBERED_MAX = 10_000
 """Values that `remember` keeps between two commits."""
 
@@ -32,7 +29,8 @@ log = logging.getLogger("nacre.store")
 
 
 class StoreError(Exception):
-    """The store could not do its work (disk full, database locked or damaged). Nothing of the transaction is left."""
+    """The store could not do its work (disk full, database locked, damaged or not to be reached). Nothing of the transaction is left, unless
+    its connection was lost while it committed and nobody could tell how that ended: the message says so then."""
 
 
 def announce(conn: sa.Connection, topic: str, value: Any = None) -> None:
@@ -40,7 +38,9 @@ def announce(conn: sa.Connection, topic: str, value: Any = None) -> None:
     conn.info.setdefault("announced", []).append((topic, value))
 
 
-class _Job:
+class Job:
+    """One call of `write` on its way through the writer's thread."""
+
     __slots__ = ("announced", "call", "error", "future", "result")
 
     def __init__(self, call: Callable[[sa.Connection], Any], future: "asyncio.Future[Any]") -> None:
@@ -51,47 +51,89 @@ class _Job:
         self.announced: list[tuple[str, Any]] = []
 
 
+class Engine(Protocol):
+    """A database, and how transactions are made on it."""
+
+    def read_now(self, fn: Callable[[sa.Connection], T]) -> T:
+        """In the caller's thread, which is always the same one."""
+
+    async def read(self, fn: Callable[[sa.Connection], T]) -> T: ...
+
+    def state(self) -> Hashable:
+        """Something that is another one after any other process's commit; this process's own are known without it."""
+
+    def run_group(self, jobs: Sequence[Job]) -> int:
+        """In the writer's thread: run and commit the first so many of the jobs, and return how many; each has its result or error then."""
+
+    def alone(self, fn: Callable[[sa.Connection], None]) -> None: ...
+
+    def listen(self, hear: Callable[[list[tuple[str, Any]] | None], None]) -> None:
+        """Call `hear`, in a thread, with what other processes announce; with None when something may have been missed."""
+
+    def hearing(self) -> bool:
+        """Whether announcements of other processes come in."""
+
+    def close_writer(self) -> None:
+        """The writer's thread ends."""
+
+    def close(self) -> None: ...
+
+
+def _open(url: str) -> Engine:
+    # Each is imported where it is used: the one takes no time at the start of the other.
+    if url.startswith(("postgresql:", "postgres:")):
+        from nacre.store.postgresql import PostgreSQL
+
+        return PostgreSQL(url)
+    if url.startswith("sqlite:"):
+        from nacre.store.embedded import SQLite
+
+        return SQLite(url)
+    raise StoreError(f"the store {url.partition(':')[0]} is not supported; use sqlite:///PATH or postgresql://USER@HOST/DATABASE")
+
+
 class Store:
-    """The embedded store. `url` is an SQLAlchemy URL, so far `sqlite:///PATH`."""
+    """The store. `url` is `sqlite:///PATH`, or libpq's `postgresql://USER@HOST:PORT/DATABASE`."""
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(
-            url, isolation_level="AUTOCOMMIT", json_deserializer=msgspec.json.decode, connect_args={"check_same_thread": False}
-        )
-        if self._engine.dialect.name != "sqlite":
-            raise StoreError(f"the store {self._engine.dialect.name} is not supported yet; use sqlite:///PATH")
-        sa.event.listen(self._engine, "connect", _set_pragmas)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._engine = _open(url)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._watchers: dict[str, set[Watcher]] = {}
         self._remembered: dict[Hashable, Any] = {}
-        self._reader = self._engine.connect()
-        self._reader_raw = _raw(self._reader)
+        self._remembered_at: Hashable = None
+        """The state of the database of which all that is true."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._write_jobs, name="store-writer", daemon=True)
         self._thread.start()
+        self._engine.listen(self._hear_from_thread)
 
     async def read(self, fn: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn` on one snapshot of the store. It must not write."""
-        return self.read_now(fn, *args, **kwargs)
+        """Run `fn` on one snapshot of the store. It must not write. Raises StoreError."""
+        return await self._engine.read(lambda conn: fn(conn, *args, **kwargs))
 
     def read_now(self, fn: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self._reader_raw.execute("BEGIN")
-        try:
-            return fn(self._reader, *args, **kwargs)
-        finally:
-            self._reader_raw.execute("COMMIT")
+        """The same at once, in the loop: for what is small."""
+        return self._engine.read_now(lambda conn: fn(conn, *args, **kwargs))
 
     def remember(self, key: Hashable, fn: Callable[[sa.Connection], T]) -> T:
         """`fn` of the store as of the last commit: what was read under this key is read again only after something was written.
 
-        Exact, as every write of this store goes through this object, and forgotten before any writer is answered.
+        Exact: this process's own writes forget before any writer is answered, those of others have changed the engine's state.
         """
+        state = self._engine.state()
+        if state != self._remembered_at:
+            self._remembered.clear()
+            self._remembered_at = state
         if key in self._remembered:
             return cast(T, self._remembered[key])
         value = self.read_now(fn)
         if len(self._remembered) < REMEMBERED_MAX:
             self._remembered[key] = value
         return value
+
+    def hearing(self) -> bool:
+        """Whether what other processes announce comes in. While it does not, nothing that rests on it may be believed."""
+        return self._engine.hearing()
 
     async def write(self, fn: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn` in a write transaction and return once it is on disk. What `fn` raises comes out here, and nothing of it stays.
@@ -101,24 +143,20 @@ class Store:
         loop = asyncio.get_running_loop()
         self._loop = loop
         future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(lambda conn: fn(conn, *args, **kwargs), future))
+        self._jobs.put(Job(lambda conn: fn(conn, *args, **kwargs), future))
         return await asyncio.shield(future)
 
     async def alone(self, fn: Callable[[sa.Connection], None]) -> None:
         """Run `fn` in a transaction on a connection of its own, for tools that manage transactions by themselves (Alembic)."""
-        await asyncio.to_thread(self._alone, fn)
-
-    def _alone(self, fn: Callable[[sa.Connection], None]) -> None:
-        engine = sa.create_engine(self._engine.url)
-        # The driver would begin a transaction late and leave DDL outside of it: it must not, and we begin by ourselves.
-        sa.event.listen(engine, "connect", lambda raw, record: setattr(raw, "isolation_level", None))
-        sa.event.listen(engine, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))
-        with engine.begin() as conn:
-            fn(conn)
-        engine.dispose()
+        await asyncio.to_thread(self._engine.alone, fn)
 
     def watch(self, topic: str, watcher: Watcher) -> Callable[[], None]:
-        """Call `watcher(topic, value)` in the loop after each commit that announced the topic. Returns the call that ends it."""
+        """Call `watcher(topic, value)` in the loop after each commit that announced the topic, in whatever process. Returns the call that
+        ends it. A value is JSON: what was a tuple there may be a list here. None says that anything may have been announced meanwhile:
+        other processes could not be heard for a while, or the value was too long.
+        """
+        with contextlib.suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
         watchers = self._watchers.setdefault(topic, set())
         watchers.add(watcher)
 
@@ -132,40 +170,44 @@ class Store:
     def close(self) -> None:
         self._jobs.put(None)
         self._thread.join()
-        self._reader.close()
-        self._engine.dispose()
+        self._engine.close()
 
     def _write_jobs(self) -> None:
-        conn = self._engine.connect()
-        raw = _raw(conn)
+        jobs: list[Job] = []
         ended = False
-        while not ended:
-            first = self._jobs.get()
-            if first is None:
-                break
-            jobs = [first]
-            while len(jobs) < GROUP_JOBS_MAX:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    ended = True
-                    break
-                jobs.append(job)
-            _run_group(conn, raw, jobs)
-            self._deliver_from_thread(jobs)
-        conn.close()
+        while jobs or not ended:
+            ended = self._collect(jobs) or ended
+            if not jobs:
+                continue
+            done = self._engine.run_group(jobs)
+            self._deliver_from_thread(jobs[:done])
+            del jobs[:done]
+        self._engine.close_writer()
 
-    def _deliver_from_thread(self, jobs: list[_Job]) -> None:
+    def _collect(self, jobs: list[Job]) -> bool:
+        """Add what is queued, and wait where there is nothing at all. Returns whether the end was asked for."""
+        while len(jobs) < GROUP_JOBS_MAX:
+            try:
+                job = self._jobs.get_nowait() if jobs else self._jobs.get()
+            except queue.Empty:
+                return False
+            if job is None:
+                return True
+            jobs.append(job)
+        return False
+
+    def _deliver_from_thread(self, jobs: list[Job]) -> None:
+        self._call_in_loop(self._deliver, jobs)
+
+    def _call_in_loop(self, call: Callable[[Any], None], argument: Any) -> None:
         loop = self._loop
         if loop is None or loop.is_closed():
             return
-        # The loop may close between the test and the call: then nobody waits for these jobs any more.
+        # The loop may close between the test and the call: then nobody waits any more.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._deliver, jobs)
+            loop.call_soon_threadsafe(call, argument)
 
-    def _deliver(self, jobs: list[_Job]) -> None:
+    def _deliver(self, jobs: list[Job]) -> None:
         self._remembered.clear()
         for job in jobs:
             if not job.future.done():
@@ -174,55 +216,16 @@ class Store:
                 else:
                     job.future.set_result(job.result)
         for job in jobs:
-            for topic, value in job.announced:
-                for watcher in tuple(self._watchers.get(topic, ())):
-                    watcher(topic, value)
+            self._tell(job.announced)
 
+    def _hear_from_thread(self, announced: list[tuple[str, Any]] | None) -> None:
+        self._call_in_loop(self._hear, announced)
 
-def _raw(conn: sa.Connection) -> sqlite3.Connection:
-    raw = conn.connection.dbapi_connection
-    assert isinstance(raw, sqlite3.Connection)
-    return raw
+    def _hear(self, announced: list[tuple[str, Any]] | None) -> None:
+        self._remembered.clear()
+        self._tell([(topic, None) for topic in self._watchers] if announced is None else announced)
 
-
-def _set_pragmas(raw: sqlite3.Connection, _record: object) -> None:
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
-        f"cache_size=-{CACHE_KIB}",
-        "temp_store=MEMORY",
-    ):
-        raw.execute(f"PRAGMA {pragma}")
-
-
-def _run_group(conn: sa.Connection, raw: sqlite3.Connection, jobs: list[_Job]) -> None:
-    try:
-        raw.execute("BEGIN IMMEDIATE")
-        for job in jobs:
-            _run_job(conn, raw, job)
-        raw.execute("COMMIT")
-    except BaseException as error:
-        log.exception("a group of %d writes was rolled back", len(jobs))
-        if raw.in_transaction:
-            raw.execute("ROLLBACK")
-        for job in jobs:
-            if job.error is None:
-                job.error = StoreError(f"the store could not commit: {error}")
-            job.announced = []
-
-
-def _run_job(conn: sa.Connection, raw: sqlite3.Connection, job: _Job) -> None:
-    raw.execute("SAVEPOINT job")
-    conn.info["announced"] = job.announced
-    try:
-        job.result = job.call(conn)
-        raw.execute("RELEASE job")
-    except Exception as error:
-        if not raw.in_transaction:
-            raise
-        raw.execute("ROLLBACK TO job")
-        raw.execute("RELEASE job")
-        job.error = error
-        job.announced = []
+    def _tell(self, announced: Sequence[tuple[str, Any]]) -> None:
+        for topic, value in announced:
+            for watcher in tuple(self._watchers.get(topic, ())):
+                watcher(topic, value)

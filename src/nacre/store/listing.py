@@ -81,7 +81,7 @@ class Listing:
             order = [(column, "asc" if direction == "desc" else "desc") for column, direction in order]
         if query.marker is not None:
             statement = statement.where(self._after(conn, visible, query.marker, order))
-        statement = statement.order_by(*(column.desc() if direction == "desc" else column.asc() for column, direction in order))
+        statement = statement.order_by(*(_ordered(column, direction) for column, direction in order))
         if query.limit is not None:
             statement = statement.limit(query.limit + 1)
         result = conn.execute(statement)
@@ -108,7 +108,7 @@ class Listing:
     def _after(
         self, conn: sa.Connection, visible: sa.Select[Any], marker: str, order: Sequence[tuple[sa.ColumnElement[Any], str]]
     ) -> sa.ColumnElement[bool]:
-        """(a, b, id) > (marker's) spelled out, with NULL before everything, as SQLite sorts it."""
+        """(a, b, id) > (marker's) spelled out, with NULL before everything."""
         found = conn.execute(visible.with_only_columns(*(column for column, _ in order)).where(self.key == marker)).first()
         if found is None:
             raise UnknownMarker(marker)
@@ -121,6 +121,14 @@ class Listing:
             if beyond is not None:
                 alternatives.append(sa.and_(*equal, beyond))
         return sa.or_(sa.false(), *alternatives)
+
+
+def _ordered(column: sa.ColumnElement[Any], direction: str) -> sa.ColumnElement[Any]:
+    """NULL before everything, which PostgreSQL must be told; not where there is none, so that an index still serves."""
+    ordered = column.desc() if direction == "desc" else column.asc()
+    if not getattr(column, "nullable", True):
+        return ordered
+    return ordered.nulls_last() if direction == "desc" else ordered.nulls_first()
 
 
 def _beyond(column: sa.ColumnElement[Any], direction: str, value: Any) -> sa.ColumnElement[bool] | None:

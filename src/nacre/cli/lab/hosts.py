@@ -30,14 +30,14 @@ GONE_S = 60.0
 POLL_S = 0.1
 
 
-def command(words: Iterable[str], namespace: str | None = None) -> str:
+def command(words: Iterable[str], namespace: str | None = None, *, content: str = "") -> str:
     """A command of ours in a process of its own, in a host's namespace where one is named. Raises ClickException with what it said."""
     enter = wires.entering(namespace) if namespace is not None and wires.has_namespace(namespace) else ()
     # It ends with us: whoever repeats a lab's command that was killed must not meet what that one began.
     line = ["setpriv", "--pdeathsig", "KILL", *enter, sys.executable, "-m", *words]
     try:
         done = subprocess.run(
-            line, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_S, check=False
+            line, env=environment(), input=content, capture_output=True, text=True, timeout=COMMAND_S, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise click.ClickException(f"`{' '.join(words)}` did not end within {COMMAND_S:.0f} s") from error
@@ -77,8 +77,8 @@ def ensure(lab: Lab, place: Place, name: str) -> None:
     forget(place.cloud, name)
     token = ask(place.cloud, "POST", "/host-tokens", {"hosts": 1, "ttl_s": 3600})["token"]
     url = f"https://{lab.address(API)}:{place.cloud.require().nodes_port}"
-    words = ("join", url, "--token", token, "--name", name, "--tunnel-ip", lab.address(name), "--external", lab.outer(name))
-    command(("nacre.cli", *words, "--state", str(state.dir)), lab.namespace(name))
+    words = ("join", url, "--token", "-", "--name", name, "--tunnel-ip", lab.address(name), "--external", lab.outer(name))
+    command(("nacre.cli", *words, "--state", str(state.dir)), lab.namespace(name), content=f"{token}\n")
 
 
 def forget(cloud: State, name: str) -> None:

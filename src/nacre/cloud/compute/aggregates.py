@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from nacre.cloud.compute.tables import aggregate_hosts, aggregates, servers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, NotFound
+from nacre.cloud.hosts import fleet
 from nacre.cloud.hosts.tables import hosts
 from nacre.store.schema import new_id, now
 
@@ -87,6 +88,7 @@ def _write(conn: sa.Connection, ctx: Context, row: Row, name: str, metadata: dic
         raise Conflict(f"Aggregate {name} already exists.", code="AggregateNameExists") from None
     if zone_changes:
         _set_zone(conn, members, metadata.get(ZONE))
+    fleet.changed(conn, *members)
     return {**row, **values}
 
 
@@ -109,6 +111,7 @@ def add_host(conn: sa.Connection, ctx: Context, ident: str, hostname: str) -> Ro
     conn.execute(aggregate_hosts.insert().values(aggregate_id=row["id"], host_id=host_id))
     if zone:
         _set_zone(conn, [host_id], zone)
+    fleet.changed(conn, host_id)
     return get(conn, ctx, ident)
 
 
@@ -124,6 +127,7 @@ def remove_host(conn: sa.Connection, ctx: Context, ident: str, hostname: str) ->
     conn.execute(
         aggregate_hosts.delete().where(aggregate_hosts.c.aggregate_id == row["id"], aggregate_hosts.c.host_id == host_id)
     )
+    fleet.changed(conn, host_id)
     return get(conn, ctx, ident)
 
 

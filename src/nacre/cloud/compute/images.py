@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.cloud.compute.tables import servers
+from nacre.store import elements
 
 
 def host_needs(conn: sa.Connection, host_id: str, digest: str) -> bool:
@@ -17,10 +18,10 @@ def naming(digest: str) -> tuple[sa.Select[tuple[str]], ...]:
     """The servers that start from these bytes, or are rescued with them: an archive, or a layer of an image."""
     rescue = servers.c.rescue["image"]["digest"].as_string()
     whole = [sa.select(servers.c.id).where(name == digest) for name in (servers.c.image["digest"].as_string(), rescue)]
-    return (*whole, _with_layer(servers.c.image, "$.layers", digest), _with_layer(servers.c.rescue, "$.image.layers", digest))
+    return (*whole, _with_layer(servers.c.image, digest, "layers"), _with_layer(servers.c.rescue, digest, "image", "layers"))
 
 
-def _with_layer(column: sa.Column[Any], place: str, digest: str) -> sa.Select[tuple[str]]:
-    each = sa.func.json_each(column, place).table_valued("value")
+def _with_layer(column: sa.Column[Any], digest: str, *place: str) -> sa.Select[tuple[str]]:
+    each = elements(column, *place)
     joined = sa.select(servers.c.id).select_from(sa.join(servers, each, sa.true()))
-    return joined.where(sa.func.json_extract(each.c.value, "$.digest") == digest)
+    return joined.where(each.c.value["digest"].as_string() == digest)

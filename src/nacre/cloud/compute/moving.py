@@ -45,7 +45,7 @@ def evacuate(
     zone = (row["requested_zone"] or "").partition(":")[0]
     wanted = {**row, "requested_zone": f"{zone}:{hostname}" if hostname else zone or None}
     try:
-        target = choose(conn, wanted, known, without=(row["host_id"],))
+        target = choose(conn, wanted, known, without=(row["host_id"],), action="evacuate")
     except (NoValidHost, ExpressionError) as error:
         raise Invalid(str(error), field="host", code="NoValidHost") from None
     kept = {**row, "power": "stopped"} if stay_stopped else row

@@ -7,10 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec import Struct
 
-from nacre.cloud.compute import scheduling, server_groups
+from nacre.cloud.compute import decisions, scheduling, server_groups
 from nacre.cloud.compute.rules import request_of
 from nacre.cloud.network.driven import drivers_of
-from nacre.cloud.scheduler import HostView, Ratios, Strategy, plan
+from nacre.cloud.scheduler import HostView, Ratios, Strategy
 
 Row = dict[str, Any]
 
@@ -24,13 +24,16 @@ class Placing(Struct, frozen=True):
     strategy: Strategy
 
 
-def choose(conn: sa.Connection, row: Row, known: Placing, *, without: Collection[str] = ()) -> HostView:
-    """The host for a server with its own hints and group; `without` are hosts that it must not be on. Raises NoValidHost, ExpressionError."""
+def choose(conn: sa.Connection, row: Row, known: Placing, *, without: Collection[str] = (), action: str = "move") -> HostView:
+    """The host for a server with its own hints and group, its row locked until the claim is made in the same transaction; `without` are hosts
+    that it must not be on, `action` is what the decision is kept under. Raises NoValidHost, ExpressionError, Contended."""
     conditions = scheduling.conditions_of(row["scheduler_hints"])
     drivers = drivers_of(conn, row["id"])
     if drivers:
         conditions = replace(conditions, network_drivers=drivers)
-    seen = scheduling.views(conn, row["project_id"], conditions, alive=known.alive, ratios=known.ratios, facts=known.facts)
-    hosts = tuple(host for host in seen.values() if host.id not in without)
-    request = request_of(row, conditions, known.strategy, group=server_groups.of_member(conn, row["id"]))
-    return plan(hosts, request)[0]
+    search = scheduling.Search(conn, row["project_id"], alive=known.alive, ratios=known.ratios, facts=known.facts)
+    group = server_groups.of_member(conn, row["id"])
+    request = request_of(row, conditions, known.strategy, group=group, without=without)
+    found = search.choose(request, row)
+    decisions.record(conn, row, action, request, found)
+    return found.best[0]

@@ -7,11 +7,11 @@ Networking's and Image's own limits are theirs; the names that Nova once had for
 from collections.abc import Mapping
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.compute import tables, usage
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid
+from nacre.store import insert
 
 UNLIMITED = -1
 DEFAULTS: dict[str, int] = {

@@ -52,9 +52,9 @@ def resize(
     wanted = {"instances": 0, "cores": more["vcpus"], "ram": more["memory_mb"]}
     for bounds, used in quotas.bounds(conn, row["project_id"], row["user_id"]):
         usage.check(used, wanted, bounds)
-    views = [view for view in hosts.snapshot(conn, alive, ratios or Ratios()) if view.id == row["host_id"]]
+    views = hosts.view_of(conn, row["host_id"], alive, ratios or Ratios())
     try:
-        plan(views, request_of({**row, **more, "requested_zone": None, "scheduler_hints": {}}))
+        plan(views, request_of({**row, **more, "flavor": flavor, "requested_zone": None, "scheduler_hints": {}}))
     except NoValidHost as error:
         raise Invalid(str(error), field="flavorRef", code="NoValidHost") from None
     _claim(conn, row, more)

@@ -2,12 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
 from nacre.cloud.errors import Conflict
-from nacre.cloud.scheduler import NO_CONDITIONS, Conditions, Request, Strategy
+from nacre.cloud.scheduler import NO_CONDITIONS, Conditions, Request, Strategy, demands_of
 
 CONTAINER_RUNTIMES = frozenset({"container", "simulated"})
 MACHINE_RUNTIMES = frozenset({"machine", "simulated"})
@@ -39,9 +39,10 @@ def request_of(
     *,
     group: Mapping[str, Any] | None = None,
     host_id: str | None = None,
+    without: Collection[str] = (),
 ) -> Request:
     """What the scheduler must find a place for. `group`: its server group, with `occupied` (see server_groups.for_create); `host_id`:
-    the only host that can take it."""
+    the only host that can take it; `without`: hosts that must not."""
     zone, _, host = (server["requested_zone"] or "").partition(":")
     is_container = server["image"].get("container_format") == "docker"
     return Request(
@@ -56,6 +57,9 @@ def request_of(
         group_policy=group["policy"] if group else None,
         group_hosts=dict(group["occupied"]) if group else {},
         group_max_per_host=(group["rules"].get("max_server_per_host") or 1) if group else 1,
+        demands=demands_of(server["flavor"].get("extra_specs") or {}, server["image"].get("properties") or {}),
+        project_id=server["project_id"],
+        without=frozenset(without),
     )
 
 

@@ -9,13 +9,29 @@ import sqlalchemy as sa
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.containers.lookup import docker_id
 from nacre.cloud.containers.tables import containers
-from nacre.cloud.errors import Invalid
+from nacre.cloud.errors import Invalid, Unavailable
+from nacre.cloud.hosts import fleet
 from nacre.cloud.hosts import operations as hosts
-from nacre.cloud.scheduler import NO_CONDITIONS, Conditions, ExpressionError, HostView, Neighbour, Ratios, parse_all
+from nacre.cloud.scheduler import (
+    NO_CONDITIONS,
+    Conditions,
+    ExpressionError,
+    HostView,
+    Neighbour,
+    NoValidHost,
+    Plan,
+    Ratios,
+    Request,
+    parse_all,
+    scan,
+)
+from nacre.cloud.scheduler.demands import need_facts
 
 FactsOf = Callable[[str], Mapping[str, Any]]
 """Host id -> its facts, as `nacre.cloud.core.Hosts.facts`."""
 
+TRIES_MAX = 10
+"""So many hosts that were planned may turn out to be full when they are claimed, before the search is given up."""
 _HINTS = ("constraint", "affinity", "whitelist")
 
 
@@ -59,15 +75,91 @@ def views(
     alive: frozenset[str] | None,
     ratios: Ratios,
     facts: FactsOf | None,
+    facts_needed: bool = False,
 ) -> dict[str, HostView]:
     """The hosts by their ids, with no more than the conditions need. Of what is on a host, only the project's own things are seen."""
-    found = {host.id: host for host in hosts.snapshot(conn, alive, ratios)}
-    if conditions.need_facts and facts is not None:
+    found = fleet.of(conn).views(conn, alive, ratios)
+    if (conditions.need_facts or facts_needed) and facts is not None:
         found = {ident: replace(host, facts=facts(ident)) for ident, host in found.items()}
     if conditions.need_neighbours:
         there = _neighbours(conn, project_id, conditions)
         found = {ident: replace(host, neighbours=tuple(there.get(ident, ()))) for ident, host in found.items()}
     return found
+
+
+class Contended(Unavailable):
+    """Other processes claimed each host that was planned, again and again."""
+
+
+class Search:
+    """A place for one server after the other, on the hosts as their project sees them."""
+
+    def __init__(
+        self,
+        conn: sa.Connection,
+        project_id: str,
+        *,
+        alive: frozenset[str] | None,
+        ratios: Ratios,
+        facts: FactsOf | None,
+    ) -> None:
+        self._conn = conn
+        self._project_id = project_id
+        self._alive = alive
+        self._ratios = ratios
+        self._facts = facts
+        self._fleet = fleet.of(conn)
+        self._seen: dict[str, HostView] | None = None
+        """The hosts with facts and neighbours, where requests ask for those."""
+
+    def place(self, request: Request, row: Mapping[str, Any]) -> Plan:
+        """Plan and claim: the server of that row is in the book of the first host of the plan. Raises NoValidHost, ExpressionError,
+        Contended."""
+        size = {name: row[name] for name in ("vcpus", "memory_mb", "disk_gb")}
+        for _ in range(TRIES_MAX):
+            found = self._plan(request)
+            if hosts.take(self._conn, found.best[0], **size):
+                self._claimed(found.best[0], row)
+                return found
+            self._misjudged(found.best[0])
+        raise Contended("All hosts that could take it were claimed by others meanwhile; try again.")
+
+    def choose(self, request: Request, row: Mapping[str, Any]) -> Plan:
+        """As `place`, but only the lock is taken: the claim is made by who asks, in the same transaction."""
+        size = {name: row[name] for name in ("vcpus", "memory_mb", "disk_gb")}
+        for _ in range(TRIES_MAX):
+            found = self._plan(request)
+            if hosts.hold(self._conn, found.best[0], **size):
+                return found
+            self._misjudged(found.best[0])
+        raise Contended("All hosts that could take it were claimed by others meanwhile; try again.")
+
+    def _plan(self, request: Request) -> Plan:
+        facts_needed = need_facts(request.demands)
+        if request.conditions == NO_CONDITIONS and not facts_needed:
+            return self._fleet.plan(self._conn, request, self._alive, self._ratios)
+        if self._seen is None:
+            self._seen = self._look(request.conditions, facts_needed)
+        try:
+            return scan(tuple(self._seen.values()), request)
+        except NoValidHost:
+            if not self._fleet.is_old(self._conn):
+                raise
+        self._seen = self._look(request.conditions, facts_needed)
+        return scan(tuple(self._seen.values()), request)
+
+    def _look(self, conditions: Conditions, facts_needed: bool) -> dict[str, HostView]:
+        known = {"alive": self._alive, "ratios": self._ratios, "facts": self._facts}
+        return views(self._conn, self._project_id, conditions, facts_needed=facts_needed, **known)  # type: ignore[arg-type]
+
+    def _claimed(self, host: HostView, row: Mapping[str, Any]) -> None:
+        """The next one of the same request sees it."""
+        if self._seen is not None:
+            self._seen[host.id] = claimed(host, row)
+
+    def _misjudged(self, host: HostView) -> None:
+        self._fleet.doubt(host.id)
+        self._seen = None
 
 
 def _neighbours(conn: sa.Connection, project_id: str, conditions: Conditions) -> dict[str, list[Neighbour]]:

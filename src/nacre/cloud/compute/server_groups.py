@@ -78,10 +78,16 @@ def for_create(conn: sa.Connection, ctx: Context, ident: str, count: int) -> Row
         row = get(conn, ctx, ident)
     except NotFound as error:
         raise Invalid(error.message, field="os:scheduler_hints.group", code=error.code) from None
+    _lock(conn, ident)
     limit = quotas.limits_of(conn, ctx.project_id)["server_group_members"]
     if 0 <= limit < len(row["members"]) + count:
         raise OverQuota("Quota exceeded, too many servers in group", field="server_group_members")
     return {**row, "occupied": _occupied(conn, ident)}
+
+
+def _lock(conn: sa.Connection, ident: str) -> None:
+    """Until the commit nobody else places a member of the group: two at once could not see each other."""
+    conn.execute(sa.select(server_groups.c.id).where(server_groups.c.id == ident).with_for_update())
 
 
 def of_member(conn: sa.Connection, server_id: str) -> Row | None:
@@ -89,6 +95,7 @@ def of_member(conn: sa.Connection, server_id: str) -> Row | None:
     ident = of_server(conn, [server_id]).get(server_id)
     if ident is None:
         return None
+    _lock(conn, ident)
     row = conn.execute(sa.select(server_groups).where(server_groups.c.id == ident)).mappings().one()
     return {**row, "occupied": _occupied(conn, ident)}
 

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.cloud.collection import find as find_page
-from nacre.cloud.compute import accounting, injection, quotas, scheduling, server_groups, timeline, usage
+from nacre.cloud.compute import accounting, decisions, injection, quotas, scheduling, server_groups, timeline, usage
 from nacre.cloud.compute.rules import hostname_of, names_of, request_of, require_unlocked
 from nacre.cloud.compute.specs import ServerSpec
 from nacre.cloud.compute.states import TRANSITION_S_MAX, status_column
@@ -24,8 +24,8 @@ from nacre.cloud.hosts.desired import mark
 from nacre.cloud.image import leaving
 from nacre.cloud.image import operations as images
 from nacre.cloud.network import servers as network
-from nacre.cloud.scheduler import ExpressionError, HostView, NoValidHost, Ratios, Request, Strategy, plan
-from nacre.store import Listing, Page, Prepared, Query
+from nacre.cloud.scheduler import ExpressionError, NoValidHost, Ratios, Request, Strategy
+from nacre.store import Listing, Page, Prepared, Query, texts
 from nacre.store.listing import Criterion, columns_of
 from nacre.store.schema import new_id, now
 
@@ -95,14 +95,14 @@ def create(
     if count > 1 and any(request.port_id for request in requests):
         raise Invalid("Unable to launch multiple instances with a single configured port ID.", field="networks")
     conditions = scheduling.conditions_of(spec.scheduler_hints) if spec.conditions is None else spec.conditions
-    snapshot = scheduling.views(conn, ctx.project_id, conditions, alive=alive, ratios=ratios or Ratios(), facts=facts)
+    search = scheduling.Search(conn, ctx.project_id, alive=alive, ratios=ratios or Ratios(), facts=facts)
     group = _group(conn, ctx, spec, count)
     made = []
     reservation_id = f"r-{new_id()[:8]}"
     for index, name in enumerate(names_of(spec.name, count)):
         row = _row(ctx, spec, name, flavor, image, public_key, reservation_id, index)
         wanted = request_of(row, conditions, strategy, group=group, host_id=spec.host_id)
-        made.append(_place(conn, ctx, spec, row, requests, snapshot, wanted, group))
+        made.append(_place(conn, ctx, spec, row, requests, search, wanted, group))
     placed = [row for row in made if row["host_id"]]
     for host_id in dict.fromkeys(row["host_id"] for row in placed):
         mark(conn, host_id, "guest", *(row["id"] for row in placed if row["host_id"] == host_id))
@@ -125,14 +125,14 @@ def _place(
     spec: ServerSpec,
     row: Row,
     requests: list[network.NetworkRequest],
-    snapshot: dict[str, HostView],
+    search: scheduling.Search,
     wanted: Request,
     group: Row | None,
 ) -> Row:
     """Choose a host, claim it, allocate the ports and insert the server with its intent."""
     started = now()
     try:
-        host = plan(tuple(snapshot.values()), wanted)[0]
+        found = search.place(wanted, row)
     except (NoValidHost, ExpressionError) as error:
         if spec.require_host:
             raise
@@ -141,10 +141,11 @@ def _place(
         timeline.begin(conn, ctx, row, "create")
         timeline.event(conn, row, "conductor__schedule_and_build_instances", started, now(), error=str(error))
         timeline.finish(conn, row, now(), error=str(error))
+        if isinstance(error, NoValidHost):
+            decisions.record(conn, row, "create", wanted, error.plan)
         return row
-    size = {"vcpus": row["vcpus"], "memory_mb": row["memory_mb"], "disk_gb": row["disk_gb"]}
-    hosts.claim(conn, host.id, **size)
-    snapshot[host.id] = scheduling.claimed(host, row)
+    host = found.best[0]
+    decisions.record(conn, row, "create", wanted, found)
     row |= {"host_id": host.id, "availability_zone": host.availability_zone}
     _INSERT.run(conn, **row)
     if group is not None:
@@ -415,7 +416,7 @@ def user_data_of(row: Row) -> bytes:
 
 
 def _has_tag(tag: str) -> sa.ColumnElement[bool]:
-    each = sa.func.json_each(servers.c.tags).table_valued("value")
+    each = texts(servers.c.tags)
     return sa.exists(sa.select(1).select_from(each).where(each.c.value == tag))
 
 

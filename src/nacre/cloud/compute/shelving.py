@@ -104,7 +104,7 @@ def unshelve(
     pinned = (zone or "").partition(":")[0] or pinned
     wanted_zone = f"{pinned or ''}:{zone.partition(':')[2]}" if zone and ":" in zone else pinned
     try:
-        host = choose(conn, {**row, "requested_zone": wanted_zone}, known)
+        host = choose(conn, {**row, "requested_zone": wanted_zone}, known, action="unshelve")
     except (NoValidHost, ExpressionError) as error:
         raise Conflict(str(error), code="NoValidHost") from None
     hosts.claim(conn, host.id, **{name: row[name] for name in SIZES})

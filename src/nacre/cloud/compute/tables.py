@@ -237,6 +237,23 @@ migrations = table(
 )
 """The log of resizes and moves. It outlives the server."""
 
+scheduler_decisions = table(
+    "scheduler_decisions",
+    integer("id", primary_key=True, autoincrement=True),
+    text("server_id"),
+    text("project_id"),
+    text("request_id"),
+    text("action"),
+    text("host_id", nullable=True),
+    text("hostname", nullable=True),
+    integer("hosts"),
+    json("detail"),
+    moment("created_at"),
+    sa.Index(None, "server_id", "id"),
+)
+"""Why each server is where it is: a row for each time that a place was looked for, without a host where there was none. `hosts` is how many
+hosts there were; `detail` is in the shape that `decisions.Detail` has. A row outlives its server for a while."""
+
 ended_servers = table(
     "ended_servers",
     id_column(),

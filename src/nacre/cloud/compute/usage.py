@@ -3,11 +3,10 @@
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.compute.tables import servers, usage
 from nacre.cloud.errors import OverQuota
-from nacre.store import Prepared
+from nacre.store import Prepared, insert
 
 RESOURCES = ("instances", "cores", "ram")
 """The columns of the usage row, and the names of the quotas that bound them."""

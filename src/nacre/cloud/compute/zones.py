@@ -11,6 +11,7 @@ from nacre.cloud.collection import Row
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, NotFound
+from nacre.cloud.hosts import fleet
 from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.network.tables import routers
 from nacre.cloud.volumes.tables import volumes
@@ -71,6 +72,7 @@ def set_enabled(conn: sa.Connection, ctx: Context, ident: str, enabled: bool, re
     row = get(conn, ctx, ident)
     values = {"enabled": enabled, "disabled_reason": None if enabled else reason, "updated_at": now()}
     conn.execute(hosts.update().where(hosts.c.id == row["id"]).values(values))
+    fleet.changed(conn, row["id"])
     return {**row, **values}
 
 
@@ -79,6 +81,7 @@ def set_forced_down(conn: sa.Connection, ctx: Context, ident: str, forced: bool)
     row = get(conn, ctx, ident)
     values = {"forced_down": forced, "updated_at": now()}
     conn.execute(hosts.update().where(hosts.c.id == row["id"]).values(values))
+    fleet.changed(conn, row["id"])
     return {**row, **values}
 
 
@@ -93,6 +96,7 @@ def delete(conn: sa.Connection, ctx: Context, ident: str, alive: Alive) -> None:
         if conn.execute(sa.select(column).where(column == row["id"]).limit(1)).first() is not None:
             raise Conflict(f"Unable to delete compute service of {row['hostname']}: {what} have their place there.")
     conn.execute(hosts.delete().where(hosts.c.id == row["id"]))
+    fleet.changed(conn, row["id"])
 
 
 def zones(conn: sa.Connection, ctx: Context, alive: Alive) -> list[tuple[str, bool, list[Row]]]:

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.containers.tables import publishing
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid
 from nacre.cloud.network.forwards import EVERY_ADDRESS, Wanted
 from nacre.cloud.network.walls import Protocol
-from nacre.store import Prepared
+from nacre.store import Prepared, insert
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 PLACES = ("host", "floating")

@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 import msgspec
 import sqlalchemy as sa
 
-from nacre.cloud.compute import scheduling as views
+from nacre.cloud.compute import decisions
 from nacre.cloud.compute.evacuating import evacuate
 from nacre.cloud.compute.rules import request_of
-from nacre.cloud.compute.scheduling import FactsOf
+from nacre.cloud.compute.scheduling import FactsOf, Search
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.containers import events, scheduling
 from nacre.cloud.containers.lookup import docker_id
@@ -29,7 +29,7 @@ from nacre.cloud.errors import CloudError
 from nacre.cloud.hosts import liveness
 from nacre.cloud.leases import boottime_s
 from nacre.cloud.network.driven import drivers_of
-from nacre.cloud.scheduler import ExpressionError, NoValidHost, Ratios, Strategy, plan
+from nacre.cloud.scheduler import ExpressionError, NoValidHost, Ratios, Strategy
 from nacre.cloud.volumes import use
 from nacre.protocol.containers import Container
 from nacre.store import Store
@@ -118,13 +118,16 @@ def move(
     conditions = scheduling.conditions_of(kept["config"], kept["host_config"])
     conditions = replace(conditions, network_drivers=drivers_of(conn, ident))
     beside = _host_of(conn, {spec.network_of, spec.pid_of, spec.ipc_of} - {""})
-    seen = views.views(conn, row["project_id"], conditions, alive=alive, ratios=ratios, facts=facts)
+    search = Search(conn, row["project_id"], alive=alive, ratios=ratios, facts=facts)
+    request = request_of(row, conditions, strategy, host_id=beside)
     try:
-        host = plan(tuple(seen.values()), request_of(row, conditions, strategy, host_id=beside))[0]
+        chosen = search.choose(request, row)
     except NoValidHost as error:
         raise Stays(error.docker.replace("\n", " ")) from None
     except ExpressionError as error:
         raise Stays(str(error)) from None
+    decisions.record(conn, row, "reschedule", request, chosen)
+    host = chosen.best[0]
     use.place(conn, internal(), spec.mounts, host.id)
     if row["observed_state"] in UP:
         events.of_server(conn, row, "die", exitCode=str(KILLED))

@@ -80,7 +80,13 @@ networks = table(
     json("labels", default=dict),
     json("options", default=dict),
     json("ipam", default=dict),
-    sa.Index("uq_container_networks_bridge", "project_id", unique=True, sqlite_where=sa.text("is_bridge")),
+    sa.Index(
+        "uq_container_networks_bridge",
+        "project_id",
+        unique=True,
+        sqlite_where=sa.text("is_bridge"),
+        postgresql_where=sa.text("is_bridge"),
+    ),
 )
 """What Docker's pane knows of a network beyond Networking. `is_bridge` marks the project's default network, whatever its own name is;
 `own_pool` says that its subnets were chosen by who made it. A network without a row here was made by Neutron."""

@@ -103,7 +103,7 @@ def _require_room(
         return
     wanted = {"instances": 0, "cores": grown["vcpus"], "ram": grown["memory_mb"]}
     usage.check(usage.of_project(conn, row["project_id"]), wanted, quotas.limits_of(conn, row["project_id"]))
-    views = [view for view in hosts.snapshot(conn, alive, ratios or Ratios()) if view.id == row["host_id"]]
+    views = hosts.view_of(conn, row["host_id"], alive, ratios or Ratios())
     try:
         plan(views, request_of({**row, **grown, "disk_gb": 0, "requested_zone": None, "scheduler_hints": {}}))
     except NoValidHost as error:

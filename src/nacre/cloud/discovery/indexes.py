@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.discovery.tables import indexes, keys, marks
-from nacre.store import Prepared, announce
+from nacre.store import Prepared, announce, greatest, insert
 
 KEY_MARK = "kv/"
 LAST_LETTER = 0x10FFFF
@@ -171,7 +170,7 @@ def forget(conn: sa.Connection, project_id: str, up_to: int) -> None:
     highest = conn.execute(sa.select(sa.func.max(marks.c.index)).where(*old)).scalar()
     if highest is not None:
         conn.execute(marks.delete().where(*old))
-        floor = sa.func.max(indexes.c.floor, highest)
+        floor = greatest(indexes.c.floor, sa.literal(highest))
         conn.execute(indexes.update().where(indexes.c.project_id == project_id).values(floor=floor))
 
 

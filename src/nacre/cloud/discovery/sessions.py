@@ -7,7 +7,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
@@ -16,7 +15,7 @@ from nacre.cloud.discovery.indexes import Change, Found, changing, of_topics, on
 from nacre.cloud.discovery.kv import project_of
 from nacre.cloud.discovery.tables import checks, keys, lock_delays, nodes, sessions
 from nacre.cloud.errors import Invalid, NotFound
-from nacre.store import Prepared
+from nacre.store import Prepared, insert
 from nacre.store.schema import new_id
 
 SECOND_NS = 10**9

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.hosts.tables import host_desired, hosts
 from nacre.protocol.messages import KINDS, Desired, Gone, Item, Kind, Spec
-from nacre.store import Prepared, among, announce
+from nacre.store import Prepared, among, announce, insert
 
 Compiler = Callable[[sa.Connection, str, Sequence[str]], Mapping[str, Any]]
 """(conn, host id, ids) -> the specs (structs of the protocol) of those ids that must be on the host; an id that is left out must go."""

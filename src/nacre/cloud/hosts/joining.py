@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid, Unauthorized
+from nacre.cloud.hosts import fleet
 from nacre.cloud.hosts.labels import find
 from nacre.cloud.hosts.operations import Row
 from nacre.cloud.hosts.tables import host_certificates, host_desired, host_tokens, hosts
@@ -128,6 +129,7 @@ def enrol(conn: sa.Connection, secret: str, newcomers: Sequence[Newcomer]) -> li
             for newcomer in newcomers
         ],
     )
+    fleet.changed(conn, *(newcomer.host_id for newcomer in newcomers))
     return [{"host_id": each.host_id, "hostname": each.hostname, "pem": each.pem} for each in newcomers]
 
 
@@ -165,6 +167,7 @@ def accept(conn: sa.Connection, host_id: str, cause: str) -> None:
     values = {"acceptance": "failed" if cause else "accepted", "acceptance_cause": cause[:CAUSE_CHARACTERS_MAX]}
     waiting = (hosts.c.id == host_id, hosts.c.acceptance != "accepted")
     conn.execute(hosts.update().where(*waiting).values(**values, updated_at=now()))
+    fleet.changed(conn, host_id)
 
 
 def state_of(conn: sa.Connection, host_id: str) -> Row:
@@ -178,6 +181,7 @@ def cordon(conn: sa.Connection, ctx: Context, ref: str, *, cordoned: bool, reaso
     row = find(conn, ref)
     values = {"enabled": not cordoned, "disabled_reason": reason if cordoned else None, "updated_at": now()}
     conn.execute(hosts.update().where(hosts.c.id == row["id"]).values(values))
+    fleet.changed(conn, row["id"])
     return find(conn, row["id"])
 
 
@@ -205,7 +209,8 @@ def remove(conn: sa.Connection, ctx: Context, ref: str, connected: frozenset[str
     conn.execute(ports.update().where(ports.c.host_id == host_id).values(host_id=None))
     conn.execute(host_certificates.delete().where(host_certificates.c.host_id == host_id))
     conn.execute(hosts.delete().where(hosts.c.id == host_id))
-    announce(conn, topic_removed(host_id))
+    fleet.changed(conn, host_id)
+    announce(conn, topic_removed(host_id), True)
 
 
 def _hashed(secret: str) -> str:

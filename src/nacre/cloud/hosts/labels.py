@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid, NotFound
+from nacre.cloud.hosts import fleet
 from nacre.cloud.hosts.operations import Row
 from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.scheduler.conditions import BUILT_IN
@@ -37,6 +38,7 @@ def change(conn: sa.Connection, ctx: Context, ref: str, changes: Mapping[str, st
     if len(labels) > LABELS_MAX:
         raise Invalid(f"A host has {LABELS_MAX} labels at most.", field="labels")
     conn.execute(hosts.update().where(hosts.c.id == row["id"]).values(labels=labels, updated_at=now()))
+    fleet.changed(conn, row["id"])
     return labels
 
 

@@ -18,6 +18,8 @@ hosts = table(
     text("disabled_reason", nullable=True),
     boolean("forced_down", default=False),
     json("labels", default=dict),
+    text("architecture", default=""),
+    json("traits", default=list),
     integer("vcpus", default=0),
     integer("memory_mb", default=0),
     integer("disk_gb", default=0),
@@ -34,7 +36,8 @@ hosts = table(
     moment("created_at"),
     moment("updated_at"),
 )
-"""One row per host. `revision` numbers the changes of its desired state without a gap, raised under this row's lock;
+"""One row per host. `generation` rises with every change that the scheduler should know of (see `fleet`); `traits` are those that an
+operator gave the host, through Placement. `revision` numbers the changes of its desired state without a gap, raised under this row's lock;
 the claimed_* columns are the scheduler's book, changed in the transaction that places or removes a guest. A host that has `enrolled` comes
 by its certificate; it gets no work before its `acceptance`, which is waiting, failed (with the cause) or accepted. Routers are borne by the
 cloud's own machine and by hosts with an `external` device, if the sweeper has not found them `lost`."""
@@ -73,3 +76,6 @@ host_desired = table(
 )
 """Which things concern a host, and the host's revision at which each last changed. The spec itself is compiled from the domains'
 tables when the node fetches: a thing without a spec must go, and its row stays until the node has seen that nothing is left."""
+
+custom_traits = table("custom_traits", id_column("name"), moment("created_at"))
+"""Traits that an operator has made, and may give to hosts."""

@@ -111,7 +111,8 @@ class Tokens:
 
     def validate(self, token: str) -> Token:
         """Raises NotAuthenticated for what is forged, expired, revoked, or rests on what is gone or disabled."""
-        known = self._tokens.get(token)
+        # While other processes are not heard, one of them may have revoked it.
+        known = self._tokens.get(token) if self._store.hearing() else None
         if known is not None:
             if time.time() < known.expires_at:
                 return known
@@ -168,7 +169,7 @@ class Tokens:
         return Token(methods, payload.audit_ids, payload.issued_at_us / 1e6, payload.expires_at_us / 1e6, facts)
 
     def _resolve(self, conn: sa.Connection, user_id: str, scope: Scope) -> Facts:
-        facts = self._facts.get((user_id, scope))
+        facts = self._facts.get((user_id, scope)) if self._store.hearing() else None
         if facts is None:
             facts = resolve(conn, user_id, scope)
             if len(self._facts) >= FACTS_CACHED_MAX:
@@ -189,7 +190,10 @@ class Tokens:
         self._facts = {key: facts for key, facts in self._facts.items() if key[0] != user_id}
         self._tokens = {text: token for text, token in self._tokens.items() if token.facts.user.id != user_id}
 
-    def _forget_token(self, audit_id: str) -> None:
+    def _forget_token(self, audit_id: str | None) -> None:
+        if audit_id is None:
+            self._tokens.clear()
+            return
         self._tokens = {text: token for text, token in self._tokens.items() if token.audit_ids[0] != audit_id}
 
 

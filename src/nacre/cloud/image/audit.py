@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.core import Cloud
 from nacre.cloud.image.tables import image_layers, image_manifests, images, left_blobs, manifest_blobs, registry_blobs
+from nacre.store import elements
 from nacre.store.blobs import DIGEST
 
 Found = tuple[str, str, str]
@@ -68,7 +69,7 @@ def _needed(conn: sa.Connection) -> dict[str, tuple[str, int | None]]:
 def _named(conn: sa.Connection) -> frozenset[str]:
     """Every digest that a row names, whether it needs the bytes (`_needed`) or could still use them: a server's host may fetch them again,
     and a manifest may name what was never brought."""
-    of_servers = [_layers(servers.c.image, "$.layers"), _layers(servers.c.rescue, "$.image.layers")]
+    of_servers = [_layers(servers.c.image, "layers"), _layers(servers.c.rescue, "image", "layers")]
     kept = (servers.c.image["digest"].as_string(), servers.c.rescue["image"]["digest"].as_string(), left_blobs.c.digest)
     columns = (images.c.docker_id, images.c.manifest_digest, manifest_blobs.c.digest, *kept)
     named = {
@@ -77,6 +78,6 @@ def _named(conn: sa.Connection) -> frozenset[str]:
     return frozenset(digest for digest in {*named, *_needed(conn)} if digest and DIGEST.fullmatch(digest))
 
 
-def _layers(column: sa.Column[Any], place: str) -> sa.Select[tuple[str]]:
-    each = sa.func.json_each(column, place).table_valued("value")
-    return sa.select(sa.func.json_extract(each.c.value, "$.digest")).select_from(sa.join(servers, each, sa.true()))
+def _layers(column: sa.Column[Any], *place: str) -> sa.Select[tuple[str]]:
+    each = elements(column, *place)
+    return sa.select(each.c.value["digest"].as_string()).select_from(sa.join(servers, each, sa.true()))

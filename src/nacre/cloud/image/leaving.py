@@ -7,12 +7,11 @@ then, so a process that dies in between costs a repetition.
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.core import Cloud
 from nacre.cloud.image.data import drop_all
 from nacre.cloud.image.tables import images, left_blobs
-from nacre.store import Prepared
+from nacre.store import Prepared, insert
 
 Row = dict[str, Any]
 

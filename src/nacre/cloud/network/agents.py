@@ -44,7 +44,9 @@ def _agent(host: Row) -> Row:
 def zones(conn: sa.Connection, ctx: Context) -> list[Row]:
     """The zones of hosts, each for networks and for routers."""
     rows = conn.execute(
-        sa.select(hosts.c.availability_zone, sa.func.max(hosts.c.enabled)).group_by(hosts.c.availability_zone)
+        sa.select(hosts.c.availability_zone, sa.func.max(sa.case((hosts.c.enabled, 1), else_=0))).group_by(
+            hosts.c.availability_zone
+        )
     ).all()
     return [
         {"name": name, "resource": resource, "state": "available" if enabled else "unavailable"}

@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from typing import cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.collection import Row
 from nacre.cloud.hosts.desired import mark_all
 from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.network.tables import networks, port_groups, ports, presence, routers, rules
 from nacre.protocol.messages import Kind
-from nacre.store import Prepared
+from nacre.store import Prepared, insert
 
 
 class Marks:

@@ -1,7 +1,6 @@
 """Networks: https://docs.openstack.org/api-ref/network/v2/#networks."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
@@ -19,7 +18,7 @@ from nacre.cloud.network.tables import (
     routers,
     subnets,
 )
-from nacre.store import Page, Query
+from nacre.store import Page, Query, insert
 
 VNI_MIN, VNI_MAX = 1_001, 16_777_215
 """VXLAN's range, without numbers that other tools like to use."""

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.context import Context
 from nacre.cloud.errors import NotFound, OverQuota
 from nacre.cloud.network.tables import quotas, usages
-from nacre.store import Prepared
+from nacre.store import Prepared, insert
 
 DEFAULTS: dict[str, int] = {
     "network": 100,

@@ -1,6 +1,5 @@
 """What Compute asks of Networking, inside its own transaction: ports for a server, and what a server's addresses are."""
 
-import json
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +16,7 @@ from nacre.cloud.network.tables import fixed_ips, floating_ips, port_groups, sub
 from nacre.cloud.network.tables import networks as networks_table
 from nacre.cloud.network.tables import ports as ports_table
 from nacre.cloud.network.tables import security_groups as groups_table
-from nacre.store import Prepared
+from nacre.store import Prepared, among
 from nacre.store.schema import now
 
 OWNER_PREFIX = "compute:"
@@ -268,9 +267,7 @@ def detach(conn: sa.Connection, ctx: Context, server_id: str, port_id: str) -> N
     _release(conn, dict(port))
 
 
-_OF_SERVERS = ports_table.c.device_id.in_(
-    sa.select(sa.func.json_each(sa.bindparam("servers", type_=sa.Text)).table_valued("value").c.value)
-)
+_OF_SERVERS = among(ports_table.c.device_id, "servers")
 _ADDRESSES = Prepared(
     sa.select(
         ports_table.c.device_id,
@@ -305,9 +302,8 @@ _GROUPS = Prepared(
 def addresses(conn: sa.Connection, server_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
     """Each server's ports in order, with their addresses, floating IPs and the names of their groups: two statements for any number of servers."""
     found: dict[str, list[dict[str, Any]]] = {ident: [] for ident in server_ids}
-    servers = json.dumps(server_ids)
     by_port: dict[str, dict[str, Any]] = {}
-    for row in _ADDRESSES.rows(conn, servers=servers):
+    for row in _ADDRESSES.rows(conn, servers=server_ids):
         port = by_port.get(row["id"])
         if port is None:
             port = by_port[row["id"]] = {
@@ -329,7 +325,7 @@ def addresses(conn: sa.Connection, server_ids: list[str]) -> dict[str, list[dict
         if row["floating_ip_address"] is not None:
             port["floating_ips"].append(row["floating_ip_address"])
     if by_port:
-        for row in _GROUPS.rows(conn, servers=servers):
+        for row in _GROUPS.rows(conn, servers=server_ids):
             by_port[row["port_id"]]["security_groups"].append(row["name"])
     return found
 

@@ -134,7 +134,13 @@ security_groups = table(
     boolean("stateful", default=True),
     boolean("is_default", default=False),
     *_standard(),
-    sa.Index("uq_network_security_groups_default", "project_id", unique=True, sqlite_where=sa.text("is_default")),
+    sa.Index(
+        "uq_network_security_groups_default",
+        "project_id",
+        unique=True,
+        sqlite_where=sa.text("is_default"),
+        postgresql_where=sa.text("is_default"),
+    ),
     sa.Index(None, "project_id", "name"),
 )
 

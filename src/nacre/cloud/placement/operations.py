@@ -5,10 +5,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.cloud.compute.tables import servers
+from nacre.cloud.compute.tables import aggregates, servers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden, NotFound
+from nacre.cloud.hosts import views
 from nacre.cloud.hosts.tables import hosts
+from nacre.cloud.hosts.traits import traits_of
 from nacre.cloud.placement import rules
 from nacre.cloud.placement.rules import COLUMNS, Row
 from nacre.cloud.scheduler import Ratios
@@ -33,13 +35,29 @@ def providers(conn: sa.Connection, ctx: Context, wanted: Wanted, ratios: Ratios)
     for ident in (wanted.uuid, wanted.in_tree):
         if ident is not None:
             query = query.where(hosts.c.id == ident)
-    rows = [dict(row) for row in conn.execute(query).mappings()]
-    return [row for row in rows if rules.fits(row, ratios, wanted.resources) and _has_traits(row, wanted)]
+    rows = _whole(conn, [dict(row) for row in conn.execute(query).mappings()], ratios)
+    return [row for row in rows if rules.fits(row, wanted.resources) and _has_traits(row, wanted)]
+
+
+def _whole(conn: sa.Connection, rows: list[Row], ratios: Ratios) -> list[Row]:
+    """The hosts with the `ratios` that hold for each, and the uuids of its `aggregates`: Nova's, which are Placement's too."""
+    found = views.memberships(conn, [row["id"] for row in rows])
+    uuids = {row.id: row.uuid for row in conn.execute(sa.select(aggregates.c.id, aggregates.c.uuid))}
+    result = []
+    for row in rows:
+        own = found.get(row["id"], ())
+        result.append({**row, "ratios": views.ratios_of(own, ratios), "aggregates": [uuids[each.id] for each in own]})
+    return result
 
 
 def _has_traits(host: Row, wanted: Wanted) -> bool:
-    has = set(rules.traits(host))
+    has = traits_of(host)
     return has.issuperset(wanted.required) and has.isdisjoint(wanted.forbidden)
+
+
+def whole(conn: sa.Connection, ctx: Context, uuid: str, ratios: Ratios) -> Row:
+    """The provider with what its aggregates say of it. Raises NotFound."""
+    return _whole(conn, [provider(conn, ctx, uuid)], ratios)[0]
 
 
 def provider(conn: sa.Connection, ctx: Context, uuid: str) -> Row:

@@ -2,28 +2,23 @@
 
 from typing import Any
 
-from nacre.cloud.scheduler import Ratios
+from nacre.cloud.hosts.traits import DISABLED, RUNTIME_TRAITS
 
 Row = dict[str, Any]
 
 COLUMNS = {"VCPU": "vcpus", "MEMORY_MB": "memory_mb", "DISK_GB": "disk_gb"}
 """Each resource class, and the stem of its columns in the tables of hosts and servers and in the ratios."""
-DISABLED = "COMPUTE_STATUS_DISABLED"
-RUNTIME_TRAITS = {
-    "container": "CUSTOM_RUNTIME_CONTAINER",
-    "machine": "CUSTOM_RUNTIME_MACHINE",
-    "simulated": "CUSTOM_RUNTIME_SIMULATED",
-}
 TRAITS = (DISABLED, *RUNTIME_TRAITS.values())
 CONSUMER_TYPE = "INSTANCE"
 """All that consumes is servers."""
 
 
-def inventories(host: Row, ratios: Ratios) -> dict[str, Row]:
-    """What the host has: resource class -> inventory. One server may take as much as the scheduler would give it."""
+def inventories(host: Row) -> dict[str, Row]:
+    """What the host (with the `ratios` that hold for it) has: resource class -> inventory. One server may take as much as the scheduler
+    would give it."""
     result = {}
     for name, column in COLUMNS.items():
-        total, ratio = int(host[column]), float(getattr(ratios, column))
+        total, ratio = int(host[column]), float(getattr(host["ratios"], column))
         if total > 0:
             result[name] = {
                 "total": total,
@@ -45,14 +40,9 @@ def resources(server: Row) -> dict[str, int]:
     return {name: int(server[column]) for name, column in COLUMNS.items() if server[column]}
 
 
-def traits(host: Row) -> list[str]:
-    found = [RUNTIME_TRAITS[runtime] for runtime in host["runtimes"] if runtime in RUNTIME_TRAITS]
-    return sorted(found + ([] if host["enabled"] else [DISABLED]))
-
-
-def fits(host: Row, ratios: Ratios, wanted: dict[str, int]) -> bool:
+def fits(host: Row, wanted: dict[str, int]) -> bool:
     """Whether that much of each class is free."""
-    has, used = inventories(host, ratios), usages(host)
+    has, used = inventories(host), usages(host)
     return all(
         name in has and used[name] + amount <= has[name]["total"] * has[name]["allocation_ratio"]
         for name, amount in wanted.items()

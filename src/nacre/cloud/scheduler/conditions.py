@@ -123,13 +123,22 @@ def _not_exposing(port: str) -> Predicate:
 
 
 def _slots(conditions: Conditions, soft: bool) -> Iterator[Step]:
-    yield Step("with enough open slots", "without an open slot", has_slot)
+    yield SLOT
 
 
 def has_slot(host: HostView) -> bool:
     """The label `containerslots` limits how many guests a host takes; anything but a number is no limit."""
+    slots = slots_of(host)
+    return slots is None or host.guests < slots
+
+
+def slots_of(host: HostView) -> int | None:
     slots = host.labels.get("containerslots", "")
-    return not slots.isdecimal() or host.guests < int(slots)
+    return int(slots) if slots.isdecimal() else None
+
+
+SLOT = Step("with enough open slots", "without an open slot", has_slot)
+SLOTS_STAGE = "containerslots"
 
 
 def _dependencies(conditions: Conditions, soft: bool) -> Iterator[Step]:
@@ -187,7 +196,7 @@ class Stage:
 
 STAGES: tuple[Stage, ...] = (
     Stage("port", _ports, lambda conditions: [f"port {port} (Host mode)" for port in conditions.exposed]),
-    Stage("containerslots", _slots, lambda conditions: ["available container slots"]),
+    Stage(SLOTS_STAGE, _slots, lambda conditions: ["available container slots"]),
     Stage("dependency", _dependencies, lambda conditions: [dependency.flag for dependency in conditions.dependencies]),
     Stage("affinity", _affinities, lambda conditions: _with_soft(conditions.affinities)),
     Stage(
@@ -224,14 +233,16 @@ class Unsatisfied:
 
 
 def narrow(
-    hosts: list[HostView], conditions: Conditions, *, soft: bool, dropped: dict[str, int]
+    hosts: list[HostView], conditions: Conditions, *, soft: bool, drop: Callable[[str, list[HostView]], None]
 ) -> tuple[list[HostView], Unsatisfied | None]:
-    """The hosts that fulfil everything, and else the step that left none. `dropped` counts those that each step took away."""
+    """The hosts that fulfil everything, and else the step that left none. `drop` is told which hosts each step took away, and why."""
     for stage in STAGES:
         for step in stage.steps(conditions, soft):
-            left = [host for host in hosts if step.passes(host)]
-            if len(left) < len(hosts):
-                dropped[step.lacking] = len(hosts) - len(left)
+            left: list[HostView] = []
+            lacking: list[HostView] = []
+            for host in hosts:
+                (left if step.passes(host) else lacking).append(host)
+            drop(step.lacking, lacking)
             if hosts and not left:
                 return [], Unsatisfied(stage.name, step.wanted)
             hosts = left

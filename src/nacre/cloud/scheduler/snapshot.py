@@ -22,6 +22,19 @@ class Ratios:
 
 
 @dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A host aggregate, as the hosts in it bear it."""
+
+    id: int
+    name: str
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Sorted."""
+
+    def get(self, key: str) -> str | None:
+        return next((value for name, value in self.metadata if name == key), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbour:
     """A container or server that is on a host, as affinities see it."""
 
@@ -63,6 +76,19 @@ class HostView:
     """What is on it already and may be seen by who asks; only where the request needs it."""
     accepted: bool = True
     """Whether its node has found that it can do the work."""
+    hypervisor_type: str = ""
+    architecture: str = ""
+    """As `uname -m` has it; empty where the host has not said."""
+    traits: frozenset[str] = frozenset()
+    """As Placement shows them."""
+    aggregates: tuple[Aggregate, ...] = ()
+    """In the order of their ids."""
+    ratios: Ratios = Ratios()
+    """Those that were applied to its inventories."""
+    strategy: Strategy | None = None
+    """That of its aggregates; None: that of the request."""
+    generation: int = 0
+    """Of its row, when it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +133,25 @@ NO_CONDITIONS = Conditions()
 
 
 @dataclass(frozen=True, slots=True)
+class Demands:
+    """What a flavor's extra specs and an image's properties ask of a host (see `demands`)."""
+
+    required_traits: frozenset[str] = frozenset()
+    forbidden_traits: frozenset[str] = frozenset()
+    resources: tuple[str, ...] = ()
+    """Resource classes beyond vCPUs, memory and disk."""
+    aggregate_specs: tuple[tuple[str, str], ...] = ()
+    """(key of an aggregate's metadata, what its value must match)"""
+    capabilities: tuple[tuple[str, str], ...] = ()
+    """(name of something that a host has, what its value must match)"""
+    architecture: str = ""
+    hypervisor_type: str = ""
+
+
+NO_DEMANDS = Demands()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     vcpus: int
     memory_mb: int
@@ -123,3 +168,7 @@ class Request:
     """host id -> members of the server's group that are there."""
     group_max_per_host: int = 1
     """How many members a host may bear under anti-affinity."""
+    demands: Demands = NO_DEMANDS
+    project_id: str | None = None
+    without: frozenset[str] = frozenset()
+    """Ids of hosts that it must leave or not come to."""

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.containers.tables import containers
 from nacre.cloud.volumes.tables import volumes
+from nacre.store import elements
 
 Found = tuple[str, str, str]
 """(kind, id, problem)."""
@@ -12,8 +13,8 @@ Found = tuple[str, str, str]
 
 def findings(conn: sa.Connection) -> list[Found]:
     """What contradicts itself in the volumes' books."""
-    each = sa.func.json_each(containers.c.spec, "$.mounts").table_valued("value")
-    volume_id = sa.func.json_extract(each.c.value, "$.volume_id")
+    each = elements(containers.c.spec, "mounts")
+    volume_id = each.c.value["volume_id"].as_string()
     statement = (
         sa.select(volume_id, containers.c.server_id, servers.c.host_id, volumes.c.host_id, volumes.c.gone, volumes.c.project_id)
         .add_columns(containers.c.project_id)

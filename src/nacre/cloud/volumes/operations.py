@@ -19,6 +19,7 @@ from nacre.cloud.hosts.desired import mark
 from nacre.cloud.volumes import placing, quotas
 from nacre.cloud.volumes.rules import OURS, Options, VolumeName, parse_name, parse_options, shorten
 from nacre.cloud.volumes.tables import volumes
+from nacre.store import elements
 from nacre.store.schema import new_hex_id, new_id, now
 
 Row = dict[str, Any]
@@ -174,8 +175,8 @@ def find(conn: sa.Connection, ctx: Context) -> list[Row]:
 
 def users(conn: sa.Connection, ctx: Context) -> dict[str, list[str]]:
     """Volume id -> the servers of the project whose containers mount it; those that are to be removed do not count."""
-    each = sa.func.json_each(containers.c.spec, "$.mounts").table_valued("value")
-    volume_id = sa.func.json_extract(each.c.value, "$.volume_id")
+    each = elements(containers.c.spec, "mounts")
+    volume_id = each.c.value["volume_id"].as_string()
     statement = (
         sa.select(volume_id, containers.c.server_id)
         .select_from(containers.join(servers, servers.c.id == containers.c.server_id).join(each, sa.true()))

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from nacre.cloud.context import Context
 from nacre.cloud.errors import OverQuota
 from nacre.cloud.volumes.tables import quotas, volumes
+from nacre.store import insert
 
 DEFAULTS: dict[str, int] = {"volumes": 1000, "bytes": 10 << 40}
 """`bytes` counts the sizes that were asked for: a volume without a size counts nothing."""

@@ -119,8 +119,8 @@ def _watch(call: Call, interests: Sequence[Interest], woken: asyncio.Event) -> C
     def wake(topic: str, value: Any) -> None:
         woken.set()
 
-    def wake_if_met(topic: str, changed: tuple[Span, ...]) -> None:
-        if any(span.meets(other) for span in spans for other in changed):
+    def wake_if_met(topic: str, changed: Sequence[Sequence[Any]] | None) -> None:
+        if changed is None or any(span.meets(Span(*other)) for span in spans for other in changed):
             woken.set()
 
     ends = [store.watch(topic_of(project_id, each), wake) for each in interests if isinstance(each, str)]

@@ -19,8 +19,10 @@ from typing import Any
 
 import msgspec
 
+from nacre.cloud.core import Settings
 from nacre.cloud.errors import CloudError, Invalid, NotFound, TooLarge, Unauthorized, Unavailable
 from nacre.cloud.image.references import Reference
+from nacre.panes.docker import egress
 
 TRANSFER_S_MAX = 3600.0
 STALL_S_MAX = 120.0
@@ -68,12 +70,12 @@ def credentials(header: str | None) -> Credentials:
 class Transfer:
     """skopeo for one request: a scratch folder, and who asks."""
 
-    def __init__(self, scratch: Path, who: Credentials, bytes_max: int, check: Callable[[], None]) -> None:
+    def __init__(self, scratch: Path, who: Credentials, settings: Settings, check: Callable[[], None]) -> None:
         if who.registrytoken:
             raise Invalid("a registrytoken is not supported: use user and password, or an identitytoken")
         self._scratch = scratch
         self._who = who
-        self._bytes_max = bytes_max
+        self._settings = settings
         self._check = check
         """Raises when nobody waits for the outcome any more."""
 
@@ -113,37 +115,21 @@ class Transfer:
         return [*options, f"{prefix}authfile" if side else "--authfile", str(path)]
 
     async def _run(self, command: list[str], reference: Reference, growing: Path | None) -> AsyncIterator[str]:
-        program = shutil.which("skopeo")
-        if program is None:
-            raise Unavailable("skopeo is not installed on the API's machine: apt-get install skopeo")
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._scratch), "XDG_RUNTIME_DIR": str(self._scratch)}
-        proxies = (
-            "http_proxy",
-            "https_proxy",
-            "no_proxy",
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "NO_PROXY",
-            "SSL_CERT_FILE",
-            "SSL_CERT_DIR",
-        )
-        environment |= {name: os.environ[name] for name in proxies if name in os.environ}
-        argv = [
-            program,
-            "--insecure-policy",
-            "--override-os",
-            "linux",
-            "--override-arch",
-            "amd64",
-            "--tmpdir",
-            str(self._scratch),
-        ]
+        async with egress.gate(self._settings.imports, self._settings.base_url) as gate:
+            gate.check(reference.domain, loopback=is_loopback(reference.domain))
+            async for line in self._through(gate, command, reference, growing):
+                yield line
+
+    async def _through(
+        self, gate: egress.Gate, command: list[str], reference: Reference, growing: Path | None
+    ) -> AsyncIterator[str]:
         process = await asyncio.create_subprocess_exec(
-            *(*argv, *command),
+            *(_program(), "--insecure-policy", "--override-os", "linux", "--override-arch", "amd64"),
+            *("--tmpdir", str(self._scratch), *command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=environment,
+            env=_environment(self._scratch, gate),
             limit=LINE_BYTES_MAX,
         )
         assert process.stdout is not None
@@ -155,6 +141,7 @@ class Transfer:
                 yield line
             await process.wait()
             if process.returncode:
+                gate.complain()
                 raise failure(await errors, reference)
         finally:
             if process.returncode is None:
@@ -194,35 +181,58 @@ class Transfer:
             if growing is None:
                 continue
             found = await asyncio.to_thread(_tree_bytes, self._scratch)
-            if found > self._bytes_max:
-                raise TooLarge(f"The image data is larger than the limit of {self._bytes_max} bytes.")
+            if found > self._settings.image_size_max_bytes:
+                raise TooLarge(f"The image data is larger than the limit of {self._settings.image_size_max_bytes} bytes.")
             if found != size:
                 moved_at, size = loop.time(), found
             elif loop.time() - moved_at > STALL_S_MAX:
                 raise CloudError(f"the registry sent nothing for {STALL_S_MAX:.0f} s: the transfer was given up")
 
 
-async def log_in(scratch: Path, domain: str, user: str, password: str) -> None:
-    """Whether the registry takes these credentials. The password goes by stdin. Raises Unauthorized in the registry's words."""
-    program = shutil.which("skopeo")
-    if program is None:
-        raise Unavailable("skopeo is not installed on the API's machine: apt-get install skopeo")
+async def log_in(scratch: Path, settings: Settings, domain: str, user: str, password: str) -> None:
+    """Whether the registry takes these credentials. The password goes by stdin. Raises Unauthorized in the registry's words, Forbidden."""
     verify = ["--tls-verify=false"] if is_loopback(domain) else []
-    argv = [program, "login", *verify, "--authfile", str(scratch / "auth.json"), "--username", user, "--password-stdin", domain]
+    argv = [
+        _program(),
+        "login",
+        *verify,
+        "--authfile",
+        str(scratch / "auth.json"),
+        "--username",
+        user,
+        "--password-stdin",
+        domain,
+    ]
     pipe = asyncio.subprocess.PIPE
-    environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(scratch), "XDG_RUNTIME_DIR": str(scratch)}
-    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
-    try:
-        async with asyncio.timeout(LOGIN_S_MAX):
-            _, errors = await process.communicate(password.encode())
-    except TimeoutError:
-        raise CloudError(f"the registry {domain} did not answer within {LOGIN_S_MAX:.0f} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise Unauthorized(f"login attempt to {domain} failed: {errors.decode(errors='replace').strip()[-500:]}")
+    async with egress.gate(settings.imports, settings.base_url) as gate:
+        gate.check(domain, loopback=is_loopback(domain))
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(scratch, gate)
+        )
+        try:
+            async with asyncio.timeout(LOGIN_S_MAX):
+                _, errors = await process.communicate(password.encode())
+        except TimeoutError:
+            raise CloudError(f"the registry {domain} did not answer within {LOGIN_S_MAX:.0f} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            gate.complain()
+            raise Unauthorized(f"login attempt to {domain} failed: {errors.decode(errors='replace').strip()[-500:]}")
+
+
+def _program() -> str:
+    found = shutil.which("skopeo")
+    if found is None:
+        raise Unavailable("skopeo is not installed on the API's machine: apt-get install skopeo")
+    return found
+
+
+def _environment(scratch: Path, gate: egress.Gate) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+    return {**kept, "HOME": str(scratch), "XDG_RUNTIME_DIR": str(scratch), **gate.environment}
 
 
 def address(reference: Reference, bare: bool = False) -> str:

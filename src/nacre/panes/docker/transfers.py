@@ -72,7 +72,7 @@ async def _pull(call: Call, lines: Lines) -> None:
     check_platform(call.query.get("platform", ""))
     who = skopeo.credentials(call.request.headers.get("X-Registry-Auth"))
     async with spool(call.cloud) as scratch:
-        transfer = skopeo.Transfer(scratch, who, call.cloud.settings.image_size_max_bytes, lines.check)
+        transfer = skopeo.Transfer(scratch, who, call.cloud.settings, lines.check)
         wanted = [name]
         if not (name.tag or name.digest):
             wanted = [Reference(name.repository, each) for each in await transfer.tags(name)]
@@ -119,7 +119,7 @@ async def fetch(
 ) -> None:
     """Bring the base of a build here, in a few words."""
     async with spool(call.cloud) as scratch:
-        transfer = skopeo.Transfer(scratch, who, call.cloud.settings.image_size_max_bytes, lines.check)
+        transfer = skopeo.Transfer(scratch, who, call.cloud.settings, lines.check)
         await say(f"{name.tag or name.digest}: Pulling from {name.path}\n")
         async for _ in transfer.fetch(name, scratch / "image"):
             lines.check()
@@ -170,7 +170,7 @@ async def _push(call: Call, lines: Lines, name: Reference) -> None:
         raise NotFound(f"An image does not exist locally with the tag: {name.repository}")
     who = skopeo.credentials(call.request.headers.get("X-Registry-Auth"))
     async with spool(call.cloud) as scratch:
-        transfer = skopeo.Transfer(scratch, who, call.cloud.settings.image_size_max_bytes, lines.check)
+        transfer = skopeo.Transfer(scratch, who, call.cloud.settings, lines.check)
         await lines.status(f"The push refers to repository [{name.domain}/{name.path}]")
         for number, each in enumerate(wanted):
             await _push_one(call, lines, transfer, each, scratch / str(number))
@@ -325,7 +325,7 @@ async def distribution(call: Call) -> Reply:
     name = parse(call.path["name"]).tagged
     who = skopeo.credentials(call.request.headers.get("X-Registry-Auth"))
     async with spool(call.cloud) as scratch:
-        transfer = skopeo.Transfer(scratch, who, call.cloud.settings.image_size_max_bytes, lambda: None)
+        transfer = skopeo.Transfer(scratch, who, call.cloud.settings, lambda: None)
         raw = await transfer.inspect(name)
     manifest = manifests.decode(raw)
     platforms = [
@@ -353,5 +353,5 @@ async def auth(call: Call) -> Reply:
     domain = "docker.io" if host in ("index.docker.io", "docker.io") else host
     parse(f"{domain}/x" if domain != "docker.io" else "x")
     async with spool(call.cloud) as scratch:
-        await skopeo.log_in(scratch, domain, sent.username, sent.password)
+        await skopeo.log_in(scratch, call.cloud.settings, domain, sent.username, sent.password)
     return Reply({"Status": "Login Succeeded", "IdentityToken": ""})

@@ -1,9 +1,10 @@
 """The operator API's rows of the policy table."""
 
-from nacre.cloud.policy import ADMIN, Rule
+from nacre.cloud.policy import ADMIN, READER, Rule
 
 POLICIES: dict[str, Rule] = {
     "nacre:audit": ADMIN,
+    "nacre:explain": READER,
     "nacre:facts": ADMIN,
     "nacre:hosts": ADMIN,
     "nacre:cordon_hosts": ADMIN,

@@ -6,7 +6,7 @@ from nacre import __version__
 from nacre.cloud import audit
 from nacre.cloud.errors import CloudError
 from nacre.panes.edge import Call, Reply, Route, Service
-from nacre.panes.operator import certificates, grants, hosts, publishing
+from nacre.panes.operator import certificates, decisions, grants, hosts, publishing
 from nacre.panes.operator.policies import POLICIES
 
 
@@ -39,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/nacre/v1/keys/rotate", rotate_keys, "nacre:rotate_keys", "Rotate the keys that sign tokens"),
     Route("GET", "/nacre/v1/status", status, "nacre:status", "Hosts and counts"),
     *hosts.ROUTES,
+    *decisions.ROUTES,
     *grants.ROUTES,
     *publishing.ROUTES,
     *certificates.ROUTES,

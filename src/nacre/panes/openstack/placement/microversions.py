@@ -1,6 +1,6 @@
 """Placement's microversions. Source: https://docs.openstack.org/placement/latest/placement-api-microversion-history.html.
 
-Providers, inventories and allocations are the scheduler's to write, so what a version changes in writes has no effect here, and
+Providers, inventories and allocations are the scheduler's to write, so what a version changes in their writes has no effect here, and
 allocation candidates (1.10 and what builds on it) are not served.
 """
 

@@ -1,11 +1,17 @@
 """Resource classes and traits: those that the cloud accounts for and its hosts may have."""
 
+import re
+
 from nacre.cloud.errors import Invalid, NotFound
+from nacre.cloud.hosts.traits import traits_of
 from nacre.cloud.placement import operations, rules
+from nacre.cloud.placement import traits as kept
 from nacre.cloud.placement.operations import Wanted
 from nacre.panes.edge import Call, Reply
 from nacre.panes.openstack.placement.query import check_names
 from nacre.panes.openstack.placement.render import reply
+
+TRAIT = "[A-Z0-9_]{1,248}"
 
 
 async def resource_classes(call: Call) -> Reply:
@@ -25,12 +31,12 @@ def _resource_class(call: Call, name: str) -> dict[str, object]:
 
 async def traits(call: Call) -> Reply:
     check_names(call.query, frozenset({"name", "associated"}))
-    found = list(rules.TRAITS)
+    found = await call.read(kept.names)
     if "name" in call.query:
         found = _named(found, call.query["name"])
     if "associated" in call.query:
         hosts = await call.read(operations.providers, Wanted(), call.cloud.settings.ratios)
-        used = {trait for host in hosts for trait in rules.traits(host)}
+        used = {trait for host in hosts for trait in traits_of(host)}
         wanted = _flag(call.query["associated"])
         found = [trait for trait in found if (trait in used) is wanted]
     return reply(call, {"traits": found})
@@ -53,6 +59,22 @@ def _flag(text: str) -> bool:
 
 async def trait(call: Call) -> Reply:
     """204 when it is there."""
-    if call.path["name"] not in rules.TRAITS:
+    if call.path["name"] not in await call.read(kept.names):
         raise NotFound(f"No such trait: {call.path['name']}.")
+    return Reply(status=204)
+
+
+async def create_trait(call: Call) -> Reply:
+    """201 when it is new, 204 when it was there."""
+    name = call.path["name"]
+    if re.fullmatch(f"CUSTOM_{TRAIT}", name) is None:
+        raise Invalid(
+            f"The trait {name!r} is invalid. A valid trait must start with CUSTOM_ and use A-Z, 0-9 and _.", field="name"
+        )
+    made = await call.write(kept.create, name)
+    return Reply(status=201 if made else 204, headers={"Location": f"{call.service.prefix}/traits/{name}"})
+
+
+async def delete_trait(call: Call) -> Reply:
+    await call.write(kept.delete, call.path["name"])
     return Reply(status=204)

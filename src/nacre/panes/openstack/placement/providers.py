@@ -1,11 +1,16 @@
 """Resource providers: the hosts, what they have, and what is used of it."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from nacre.cloud.errors import NotFound
+from nacre.cloud.hosts.traits import traits_of
 from nacre.cloud.placement import operations, rules
+from nacre.cloud.placement import traits as kept
 from nacre.cloud.placement.rules import Row
 from nacre.panes.edge import Call, Reply
+from nacre.panes.openstack.placement import names
 from nacre.panes.openstack.placement.query import parse_providers
 from nacre.panes.openstack.placement.render import GENERATION, consumer, provider, reply
 
@@ -22,12 +27,12 @@ async def show(call: Call) -> Reply:
 
 async def inventories(call: Call) -> Reply:
     row = await _host(call)
-    return _of_host(call, row, {"inventories": rules.inventories(row, call.cloud.settings.ratios)})
+    return _of_host(call, row, {"inventories": rules.inventories(row)})
 
 
 async def inventory(call: Call) -> Reply:
     row, name = await _host(call), call.path["resource_class"]
-    found = rules.inventories(row, call.cloud.settings.ratios).get(name)
+    found = rules.inventories(row).get(name)
     if found is None:
         raise NotFound(f"No inventory of class {name} for {row['id']}")
     return _of_host(call, row, found)
@@ -45,20 +50,37 @@ async def allocations(call: Call) -> Reply:
 
 
 async def aggregates(call: Call) -> Reply:
-    """There are no aggregates of hosts."""
+    """Compute's host aggregates."""
     row = await _host(call)
     if call.at_least(19):
-        return _of_host(call, row, {"aggregates": []})
-    return reply(call, {"aggregates": []}, [row])
+        return _of_host(call, row, {"aggregates": row["aggregates"]})
+    return reply(call, {"aggregates": row["aggregates"]}, [row])
 
 
 async def traits(call: Call) -> Reply:
     row = await _host(call)
-    return _of_host(call, row, {"traits": rules.traits(row)})
+    return _of_host(call, row, {"traits": sorted(traits_of(row))})
+
+
+class Traits(Struct, forbid_unknown_fields=True):
+    resource_provider_generation: Annotated[int, Meta(ge=0)]
+    traits: Annotated[list[Annotated[str, Meta(pattern=names.TRAIT)]], Meta(max_length=kept.TRAITS_MAX)]
+
+
+async def set_traits(call: Call) -> Reply:
+    """All that an operator gives it. Those that follow from what the host is are its own, and stay."""
+    wanted = await call.body(Traits)
+    row = await call.write(kept.give, call.path["uuid"], wanted.traits, wanted.resource_provider_generation)
+    return _of_host(call, row, {"traits": sorted(traits_of(row))})
+
+
+async def delete_traits(call: Call) -> Reply:
+    await call.write(kept.give, call.path["uuid"], [], None)
+    return Reply(status=204)
 
 
 async def _host(call: Call) -> Row:
-    return await call.read(operations.provider, call.path["uuid"])
+    return await call.read(operations.whole, call.path["uuid"], call.cloud.settings.ratios)
 
 
 def _of_host(call: Call, row: Row, body: dict[str, Any]) -> Reply:

@@ -46,6 +46,22 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", f"{_RP}/traits", providers.traits, f"{_POLICY}:traits:list", "List a provider's traits", since=Version(1, 6)),
     Route(
+        "PUT",
+        f"{_RP}/traits",
+        providers.set_traits,
+        f"{_POLICY}:traits:update",
+        "Give a provider traits",
+        since=Version(1, 6),
+    ),
+    Route(
+        "DELETE",
+        f"{_RP}/traits",
+        providers.delete_traits,
+        f"{_POLICY}:traits:delete",
+        "Take a provider's given traits away",
+        since=Version(1, 6),
+    ),
+    Route(
         "GET",
         "/allocations/{consumer_uuid}",
         consumers.allocations,
@@ -71,6 +87,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", "/traits", names.traits, "placement:traits:list", "List traits", since=Version(1, 6)),
     Route("GET", "/traits/{name}", names.trait, "placement:traits:show", "Show whether a trait exists", since=Version(1, 6)),
+    Route("PUT", "/traits/{name}", names.create_trait, "placement:traits:update", "Create a trait", since=Version(1, 6)),
+    Route("DELETE", "/traits/{name}", names.delete_trait, "placement:traits:delete", "Delete a trait", since=Version(1, 6)),
 )
 
 SERVICE = Service("placement", "/placement", ROUTES, render_error, POLICIES, microversions=MICROVERSIONS)

@@ -219,7 +219,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('network_security_groups', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_network_security_groups_project_id_name'), ['project_id', 'name'], unique=False)
-        batch_op.create_index('uq_network_security_groups_default', ['project_id'], unique=True, sqlite_where=sa.text('is_default'))
+        batch_op.create_index('uq_network_security_groups_default', ['project_id'], unique=True, sqlite_where=sa.text('is_default'), postgresql_where=sa.text('is_default'))
 
     op.create_table('network_sequences',
     sa.Column('name', sa.String(length=20), nullable=False),

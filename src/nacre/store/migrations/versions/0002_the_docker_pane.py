@@ -285,7 +285,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('network_id', name=op.f('pk_container_networks'))
     )
     with op.batch_alter_table('container_networks', schema=None) as batch_op:
-        batch_op.create_index('uq_container_networks_bridge', ['project_id'], unique=True, sqlite_where=sa.text('is_bridge'))
+        batch_op.create_index('uq_container_networks_bridge', ['project_id'], unique=True, sqlite_where=sa.text('is_bridge'), postgresql_where=sa.text('is_bridge'))
 
     op.create_table('image_layers',
     sa.Column('image_id', sa.String(length=64), nullable=False),
