@@ -102,6 +102,7 @@ def _real(config: NodeConfig, api: Api) -> Agent:
         runtimes=("container",),
         hypervisor_type="container",
         tunnel_ip=config.tunnel_ip,
+        external=bool(config.external),
     )
     return Agent(
         host, api, guests, network, volumes, streams, facts.Facts(config.facts_folders), lambda: examine_host(config.state)

@@ -74,6 +74,7 @@ class Host(msgspec.Struct, frozen=True):
     runtimes: tuple[str, ...]
     hypervisor_type: str
     tunnel_ip: str | None = None
+    external: bool = False
 
 
 class Refused(ConnectionError):
@@ -321,6 +322,7 @@ class Agent:
                     host.hypervisor_type,
                     {**self._facts.all(), **self._volumes.facts()},
                     host.tunnel_ip,
+                    host.external,
                 )
             )
         )

@@ -59,6 +59,12 @@ class NetworkDriver(Protocol):
     async def apply(self, items: list[Item], gone: list[Gone], *, full: bool) -> list[Observation]:
         """Make networks, security groups, ports and routers so, by difference; with `full`, undo whatever is not listed."""
 
+    async def silence(self) -> None:
+        """The control plane may have given routers that are `ha` to other hosts: they are not heard outside until `speak`. Again: no change."""
+
+    async def speak(self) -> None:
+        """Undo `silence`, and announce the routers' addresses. What this host was told of last must have been applied before."""
+
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         """Put the port's link, addresses and routes into the namespace. Raises LookupError while the port is not known here."""
 

@@ -37,6 +37,8 @@ class Hello(Struct, tag="hello", frozen=True):
     hypervisor_type: str
     facts: dict[str, Any]
     tunnel_ip: str | None = None
+    external: bool = False
+    """Whether a device of the host leads into the external network's segment: it can bear routers."""
 
 
 class Item(Struct, frozen=True, omit_defaults=True):

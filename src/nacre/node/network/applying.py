@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nacre.node.config import NodeConfig
 from nacre.node.drivers import Plugged
-from nacre.node.network import groups, names, namespaces, plugging, rtnl
+from nacre.node.network import groups, names, namespaces, outside, plugging, routing, rtnl
 from nacre.node.network.fencing import Fence
 from nacre.node.network.host import HostPlane
 from nacre.node.network.parting import Parting
@@ -34,6 +34,8 @@ class Applier:
         self.cloud_id = config.cloud_id
         self.tunnel_ip = config.tunnel_ip
         self.fence = Fence(config.cloud_id)
+        self.external = config.external
+        self.joined = bool(config.joined)
         self.networks: dict[str, NetworkPlane] = {}
         self.routers: dict[str, RouterPlane] = {}
         self.groups: dict[str, SecurityGroup] = {}
@@ -44,6 +46,8 @@ class Applier:
         self.parting = Parting(config.cloud_id, self.networks)
         self.whole = False
         """Whether all that is desired is known: after a full apply, or when nothing was on the host at the start."""
+        self.silent = False
+        """Whether routers that may have been moved away are kept from speaking outside."""
         self._full = False
         self._failed: dict[Key, Item] = {}
         self._stuck: set[Key] = set()
@@ -152,13 +156,25 @@ class Applier:
             return
         plane.ensure(network)
         if network.physical:
-            self.host.ensure_uplink(plane)
+            self._lead_out(plane)
         self.networks[network.id] = plane
         for port in self.ports.values():
             if port.network_id == network.id:
                 plane.put(port)
                 self._dirty_ports.setdefault(network.id, set()).add(port.id)
         self._dirty_ports.setdefault(network.id, set())
+
+    def _lead_out(self, plane: NetworkPlane) -> None:
+        """The cloud's own machine bears the gateway addresses of an external network. Others reach it by their external device alone."""
+        if not self.joined:
+            self.host.ensure_uplink(plane)
+            self.host.lead_elsewhere(plane.network)
+        elif not self.external:
+            raise OSError(
+                f"network {plane.network.id} is an external one, and this host has no device that leads there: join with --external"
+            )
+        if self.external:
+            outside.ensure(plane, self.external)
 
     def _make_group(self, item: Item) -> None:
         group = item.spec
@@ -272,9 +288,20 @@ class Applier:
         plane = self.routers.get(router.id)
         if plane is None:
             plane = self.routers[router.id] = RouterPlane(self.cloud_id, router.id)
-        plane.ensure(router, self.networks)
+        plane.ensure(router, self.networks, silent=self.silent and router.ha)
         self.host.route_back(router, router.id)
         self.host.publish(router, router.id)
+
+    def silence(self) -> None:
+        self.silent = True
+        routing.silence(self.cloud_id)
+
+    def speak(self) -> None:
+        """What was desired when this was last known is made so; of what went meanwhile nothing is here any more."""
+        self.silent = False
+        for plane in self.routers.values():
+            if plane.router is not None and plane.router.ha:
+                plane.ensure(plane.router, self.networks)
 
     def _undo(self, key: Key) -> Observation:
         kind, thing_id = key

@@ -121,6 +121,12 @@ class LinuxNetworkDriver:
         plane = self._applier.networks.get(network_id)
         return None if plane is None else (plane.network, plane.version, tuple(plane.ports.values()))
 
+    async def silence(self) -> None:
+        await self._run(self._applier.silence)
+
+    async def speak(self) -> None:
+        await self._run(self._applier.speak)
+
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         """Besides LookupError raises OSError with the cause: a bridge that is full, a guest that went away."""
         return await self._run(self._applier.plug, port_id, netns, interface)

@@ -314,6 +314,12 @@ class RemoteNetworks:
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         return self._ports.get(port_id) or await self._inner.await_port(port_id, timeout_s)
 
+    async def silence(self) -> None:
+        await self._inner.silence()
+
+    async def speak(self) -> None:
+        await self._inner.speak()
+
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         return await self._inner.probe(network_id, asked)
 

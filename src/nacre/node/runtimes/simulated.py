@@ -232,6 +232,12 @@ class SimulatedNetwork:
             Observation(kind, ident, "gone") for kind, ident in undone
         ]
 
+    async def silence(self) -> None:
+        return None
+
+    async def speak(self) -> None:
+        return None
+
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         port = await self.await_port(port_id, 0)
         addresses = tuple(fixed.address for fixed in port.fixed_ips)
