@@ -37,6 +37,8 @@ class Hello(Struct, tag="hello", frozen=True):
     hypervisor_type: str
     facts: dict[str, Any]
     tunnel_ip: str | None = None
+    external: bool = False
+    """Whether a device of the host leads into the external network's segment: it can bear routers."""
 
 
 class Item(Struct, frozen=True, omit_defaults=True):
@@ -122,8 +124,16 @@ class Welcome(Struct, tag="welcome", frozen=True):
     protocol: int
     cloud_id: str
     beat_every_s: float
+    lease_s: float = 0.0
+    """How long the host's lease lasts, from when this Hello, or a Beat that is answered by Renewed, was sent; 0: nothing hangs on it."""
     examine: bool = False
     """The host has just joined and gets no work before the node has examined it."""
+
+
+class Renewed(Struct, tag="renewed", frozen=True):
+    """The beat of that number has come: the host's lease lasts from when it was sent."""
+
+    counter: int
 
 
 class Recorded(Struct, tag="recorded", frozen=True):
@@ -166,7 +176,7 @@ class Dial(Struct, tag="dial", frozen=True):
 
 
 FromNode = Hello | Fetch | Report | Beat | Examined
-FromApi = Welcome | Refuse | Recorded | Changed | Desired | Dial
+FromApi = Welcome | Refuse | Renewed | Recorded | Changed | Desired | Dial
 
 
 class Holding(Struct, frozen=True):
