@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from nacre.cli.benchmarks import boot, containers, joining, lists, load, peers, rules, startup
+from nacre.cli.benchmarks import boot, containers, joining, lab, lists, load, peers, rules, startup
 from nacre.cli.benchmarks.report import render
 from nacre.cli.benchmarks.target import Figures, Target
 from nacre.cli.output import table
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, tuple[Benchmark, str]] = {
     "get": (load.one_server, "3,000/s (goal 5,000)"),
     "list": (lists.thousand, "p95 60 ms; another GET's p99 30 ms"),
     "join": (joining.join, "3 s"),
+    "lab": (lab.lab, "over 90 % of the bare VXLAN; no packet lost"),
     "rules": (rules.twenty, "100 ms, no packet lost (goal 40 ms)"),
 }
 """name -> (the benchmark, what is to be reached)."""
@@ -39,13 +40,14 @@ BENCHMARKS: dict[str, tuple[Benchmark, str]] = {
 @click.argument("names", nargs=-1)
 @click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Write results and page into this folder (docs).")
 def bench(directory: Path | None, names: tuple[str, ...], save: Path | None) -> None:
-    """Measure a running cloud: NAMES of cli, up, boot, docker, containers, burst, tokens, get, list, join, rules; all when none is named."""
+    """Measure a running cloud: NAMES of cli, up, boot, docker, containers, burst, tokens, get, list, join, lab, rules; all when none is named."""
     unknown = set(names) - BENCHMARKS.keys()
     if unknown:
         raise click.UsageError(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     target = Target.open(opened(directory))
-    # Only a cloud that lets other hosts in can measure how they come.
-    every = [name for name in BENCHMARKS if name != "join" or target.state.require().nodes_port]
+    # Only a cloud that lets other hosts in can measure how they come, and only a lab what passes between them.
+    fit = {"join": bool(target.state.require().nodes_port), "lab": lab.place_of(target) is not None}
+    every = [name for name in BENCHMARKS if fit.get(name, True)]
     for name in names or every:
         benchmark, reach = BENCHMARKS[name]
         try:
