@@ -91,6 +91,9 @@ class NetworkDriver(Protocol):
     async def survey(self) -> list[Holding]:
         """Everything of this cloud's that is on the host, found by looking at the kernel, not at memory."""
 
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        """The other hosts' tunnel addresses that do not get a packet as large (bytes) as the networks here send, found by trying."""
+
     async def close(self) -> None:
         """Let go of sockets and threads. The data plane stays."""
 

@@ -16,6 +16,7 @@ from nacre.node.network import groups, names, namespaces, outside, plugging, rou
 from nacre.node.network.fencing import Fence
 from nacre.node.network.host import HostPlane
 from nacre.node.network.parting import Parting
+from nacre.node.network.paths import HEADERS_V4
 from nacre.node.network.plane import BRIDGE_PORTS_MAX, NetworkPlane
 from nacre.node.network.routing import RouterPlane, legs_of
 from nacre.protocol.messages import KINDS, Gone, Item, Kind, Observation
@@ -302,6 +303,15 @@ class Applier:
         for plane in self.routers.values():
             if plane.router is not None and plane.router.ha:
                 plane.ensure(plane.router, self.networks)
+
+    def tunnel_sizes(self) -> dict[str, int]:
+        """By other hosts' tunnel addresses the size of the largest packet that a network here sends there."""
+        found: dict[str, int] = {}
+        for port in self.ports.values():
+            if not port.local and port.tunnel_ip and port.network_id in self.networks:
+                size = self.networks[port.network_id].network.mtu + HEADERS_V4
+                found[port.tunnel_ip] = max(size, found.get(port.tunnel_ip, 0))
+        return found
 
     def _undo(self, key: Key) -> Observation:
         kind, thing_id = key

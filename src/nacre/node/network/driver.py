@@ -19,6 +19,7 @@ from nacre.node.metadata import MetadataService
 from nacre.node.network.applying import Applier
 from nacre.node.network.listening import CATALOG_PORT, METADATA_PORT, listen, listen_for_names, open_inside
 from nacre.node.network.namespaces import Namespace
+from nacre.node.network.paths import too_narrow
 from nacre.node.network.probing import probe
 from nacre.node.network.survey import survey
 from nacre.node.relay import RelayService
@@ -234,6 +235,9 @@ class LinuxNetworkDriver:
             with contextlib.suppress(OSError):  # Then the survey shows them.
                 await self._run(self._applier.parting.sweep)
         return await self._run(survey, self._config.cloud_id)
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return await asyncio.to_thread(too_narrow, await self._run(self._applier.tunnel_sizes))
 
     async def close(self) -> None:
         if self._metadata is not None:

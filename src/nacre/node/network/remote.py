@@ -326,6 +326,9 @@ class RemoteNetworks:
     async def meters(self, router_id: str) -> dict[str, tuple[int, int]]:
         return await self._inner.meters(router_id)
 
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return await self._inner.narrow_paths()
+
     async def survey(self) -> list[Holding]:
         """What plugins hold for this cloud is what is on record: each record is written before the plugin is asked."""
         found = [Holding("network", ident, "file", str(self._path(one))) for ident, one in self._networks.items()]

@@ -264,6 +264,9 @@ class SimulatedNetwork:
             raise LookupError(f"router {router_id} is not on this host")
         return {meter.id: (0, 0) for meter in item.router.meters}
 
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return []
+
     async def survey(self) -> list[Holding]:
         return [Holding(kind, ident, "simulated", ident) for kind, ident in self._items]
 
