@@ -147,6 +147,7 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ("POST", f"{METADEFS}/{{namespace}}/resource_types"): ({"name": "OS::Nova::Server", "prefix": "p"},),
     ("POST", f"{V2}/images/{{image_id}}/members"): ({"member": "{project_id}"},),
     ("PUT", f"{V2}/images/{{image_id}}/members/{{member_id}}"): ({"status": "accepted"},),
+    ("POST", f"{NET}/agents/{{agent_id}}/l3-routers"): ({"router_id": "{router_id}"},),
     ("PUT", f"{NET}/routers/{{router_id}}/add_router_interface"): ({"subnet_id": "{subnet_id}"}, {"port_id": "{port_id}"}),
     ("PUT", f"{NET}/routers/{{router_id}}/remove_router_interface"): ({"subnet_id": "{subnet_id}"}, {"port_id": "{port_id}"}),
     ("PUT", f"{NET}/routers/{{router_id}}/add_extraroutes"): ({"router": ROUTE},),

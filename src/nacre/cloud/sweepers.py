@@ -15,6 +15,7 @@ from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import probing
 from nacre.cloud.discovery import sweeping as discovery
 from nacre.cloud.image import leaving
+from nacre.cloud.network import failover
 from nacre.cloud.registry import uploads
 from nacre.cloud.stacks import reconciling as stacks
 
@@ -55,6 +56,7 @@ SWEEPERS: tuple[Sweeper, ...] = (
     Sweeper("shelved servers", shelving.SWEEP_EVERY_S, shelving.sweep),
     Sweeper("lost hosts", lost_hosts.EVERY_S, lost_hosts.leave),
     Sweeper("drained hosts", draining.EVERY_S, draining.turn),
+    Sweeper("routers of lost hosts", failover.SWEEP_EVERY_S, failover.sweep),
     Sweeper("discovery's leases", discovery.SWEEP_EVERY_S, discovery.sweep),
     Sweeper("discovery's checks", probing.PLAN_EVERY_S, probing.start_due),
     Sweeper("discovery's hosts", 2.0, discovery.watch_hosts),

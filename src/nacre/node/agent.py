@@ -40,7 +40,7 @@ from nacre.protocol import (
     Welcome,
 )
 from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_api, encode
-from nacre.protocol.messages import Capacity, Survey
+from nacre.protocol.messages import Capacity, NarrowPath, Survey
 from nacre.protocol.names import NameAnswer
 from nacre.protocol.probes import Probe
 from nacre.protocol.streams import CHUNK_BYTES
@@ -48,11 +48,13 @@ from nacre.protocol.streams import CHUNK_BYTES
 RECONNECT_MIN_S = 0.05
 RECONNECT_MAX_S = 3.0
 REPORT_EVERY_S = 0.002
-"""Observations that come within this time share a frame."""
+"""Observations that come within this time after a frame share the next one."""
 BLOB_TIMEOUT_S = 3600.0
 NAME_TIMEOUT_S = 3.0
 DISK_SILENCE_S = 45.0
 """A disk of which nothing came for so long is not coming any more. Longer than a dial may take."""
+UNANSWERED_MS = 10_000
+"""A connection on which nothing was acknowledged for so long is broken (tcp(7), TCP_USER_TIMEOUT), one that is being made too."""
 EXAMINE_AGAIN_S = 30.0
 """After so long a host that was found wanting is examined again: somebody may have seen to it."""
 RELAY_TIMEOUT_S = 660.0
@@ -74,6 +76,8 @@ class Host(msgspec.Struct, frozen=True):
     runtimes: tuple[str, ...]
     hypervisor_type: str
     tunnel_ip: str | None = None
+    external: bool = False
+    underlay_mtu: int = 0
 
 
 class Refused(ConnectionError):
@@ -199,7 +203,16 @@ def joined_api(config: NodeConfig, host: JoinedHost) -> Api:
     context.check_hostname = False
     context.load_verify_locations(config.authority_file)
     context.load_cert_chain(host.certificate, host.key)
-    return Api(host.host_id, config.gateway_url, aiohttp.TCPConnector(ssl=context, limit=0))
+    return Api(host.host_id, config.gateway_url, aiohttp.TCPConnector(ssl=context, limit=0, socket_factory=_impatient))
+
+
+def _impatient(info: tuple[Any, ...]) -> socket.socket:
+    """A socket that gives up where nobody answers: the kernel would try for a quarter of an hour, and be found again minutes late."""
+    family, kind, protocol = info[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
+    made.setblocking(False)
+    return made
 
 
 def _take(sha256: Any, file: Any, chunk: bytes) -> None:
@@ -321,6 +334,8 @@ class Agent:
                     host.hypervisor_type,
                     {**self._facts.all(), **self._volumes.facts()},
                     host.tunnel_ip,
+                    host.external,
+                    host.underlay_mtu,
                 )
             )
         )
@@ -388,7 +403,8 @@ class Agent:
     async def _send_reports(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
             await self._report.wait()
-            await asyncio.sleep(REPORT_EVERY_S)
+            # What was seen in the same step of the loop goes along; what comes a moment later waits for the next frame.
+            await asyncio.sleep(0)
             self._report.clear()
             batch, self._pending = self._pending, {}
             self._reports += 1
@@ -397,6 +413,7 @@ class Agent:
             except (ConnectionError, RuntimeError, aiohttp.ClientError):
                 # The next stream repeats every observation, these too.
                 return
+            await asyncio.sleep(REPORT_EVERY_S)
 
     async def _send_examination(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         """Until nothing is against the host."""
@@ -447,4 +464,5 @@ class Agent:
 
     async def _survey(self) -> Survey:
         holdings = [*await self._network.survey(), *await self._guests.survey(), *await self._volumes.survey()]
-        return Survey(tuple(holdings), tuple(self._reconciler.observations()))
+        narrow = tuple(NarrowPath(*path) for path in await self._network.narrow_paths())
+        return Survey(tuple(holdings), tuple(self._reconciler.observations()), narrow)

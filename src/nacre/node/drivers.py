@@ -59,11 +59,21 @@ class NetworkDriver(Protocol):
     async def apply(self, items: list[Item], gone: list[Gone], *, full: bool) -> list[Observation]:
         """Make networks, security groups, ports and routers so, by difference; with `full`, undo whatever is not listed."""
 
+    async def silence(self) -> None:
+        """The control plane may have given routers that are `ha` to other hosts: they are not heard outside until `speak`. Again: no change."""
+
+    async def speak(self) -> None:
+        """Undo `silence`, and announce the routers' addresses. What this host was told of last must have been applied before."""
+
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         """Put the port's link, addresses and routes into the namespace. Raises LookupError while the port is not known here."""
 
     async def unplug(self, port_id: str) -> None:
         """Take the port's link out of its guest; the port itself stays desired."""
+
+    async def part(self, port_id: str) -> None:
+        """The same for a guest whose namespace is let go of right after this, and the link with it: nothing reaches the guest any more,
+        and for the link's end nobody waits. Where the namespace stays after all, the link is deleted a little later."""
 
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         """The port's spec as soon as it was applied. Raises LookupError after the timeout."""
@@ -80,6 +90,9 @@ class NetworkDriver(Protocol):
 
     async def survey(self) -> list[Holding]:
         """Everything of this cloud's that is on the host, found by looking at the kernel, not at memory."""
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        """The other hosts' tunnel addresses that do not get a packet as large (bytes) as the networks here send, found by trying."""
 
     async def close(self) -> None:
         """Let go of sockets and threads. The data plane stays."""

@@ -77,7 +77,7 @@ def migrate(
     zone = (row["requested_zone"] or "").partition(":")[0]
     wanted = {**row, "requested_zone": f"{zone}:{hostname}" if hostname else zone or None}
     try:
-        target = choose(conn, wanted, known, without=(row["host_id"],))
+        target = choose(conn, wanted, known, without=(row["host_id"],), action="migrate")
     except (NoValidHost, ExpressionError) as error:
         raise Invalid(str(error), field="migrate.host" if hostname else "migrate", code="NoValidHost") from None
     size = {name: row[name] for name in SIZES}

@@ -66,15 +66,15 @@ def resize(
 
 def _elsewhere(conn: sa.Connection, row: Row, more: dict[str, int], flavor: Row, known: Placing) -> HostView | None:
     """The host to which it has to go for its new size; None where its own has room for it. Raises Invalid where no host has."""
+    wanted = {**row, "flavor": flavor, "requested_zone": None}
     here = hosts.view_of(conn, row["host_id"], known.alive, known.ratios)
     try:
-        plan(here, request_of({**row, **more, "flavor": flavor, "requested_zone": None, "scheduler_hints": {}}))
+        plan(here, request_of({**wanted, **more, "scheduler_hints": {}}))
     except NoValidHost as error:
         zone = (row["requested_zone"] or "").partition(":")[0]
+        moved = {**wanted, **_size(flavor), "requested_zone": zone or None}
         try:
-            return choose(
-                conn, {**row, **_size(flavor), "flavor": flavor, "requested_zone": zone or None}, known, without=(row["host_id"],)
-            )
+            return choose(conn, moved, known, without=(row["host_id"],), action="resize")
         except (NoValidHost, ExpressionError):
             raise Invalid(str(error), field="flavorRef", code="NoValidHost") from None
     return None

@@ -166,6 +166,12 @@ class RemoteNetworks:
         elif port_id not in self._ports:
             await self._inner.unplug(port_id)
 
+    async def part(self, port_id: str) -> None:
+        if port_id in self._endpoints:
+            await self._detach(port_id)
+        elif port_id not in self._ports:
+            await self._inner.part(port_id)
+
     async def _make_network(self, network: Network) -> None:
         async with self._lock(network.id):
             record = self._networks.get(network.id)
@@ -308,11 +314,20 @@ class RemoteNetworks:
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         return self._ports.get(port_id) or await self._inner.await_port(port_id, timeout_s)
 
+    async def silence(self) -> None:
+        await self._inner.silence()
+
+    async def speak(self) -> None:
+        await self._inner.speak()
+
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         return await self._inner.probe(network_id, asked)
 
     async def meters(self, router_id: str) -> dict[str, tuple[int, int]]:
         return await self._inner.meters(router_id)
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return await self._inner.narrow_paths()
 
     async def survey(self) -> list[Holding]:
         """What plugins hold for this cloud is what is on record: each record is written before the plugin is asked."""

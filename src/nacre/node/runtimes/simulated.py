@@ -232,12 +232,21 @@ class SimulatedNetwork:
             Observation(kind, ident, "gone") for kind, ident in undone
         ]
 
+    async def silence(self) -> None:
+        return None
+
+    async def speak(self) -> None:
+        return None
+
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         port = await self.await_port(port_id, 0)
         addresses = tuple(fixed.address for fixed in port.fixed_ips)
         return Plugged(port_id, interface, port.mac, 1500, addresses, (), "")
 
     async def unplug(self, port_id: str) -> None:
+        return None
+
+    async def part(self, port_id: str) -> None:
         return None
 
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
@@ -254,6 +263,9 @@ class SimulatedNetwork:
         if item is None or item.router is None:
             raise LookupError(f"router {router_id} is not on this host")
         return {meter.id: (0, 0) for meter in item.router.meters}
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return []
 
     async def survey(self) -> list[Holding]:
         return [Holding(kind, ident, "simulated", ident) for kind, ident in self._items]

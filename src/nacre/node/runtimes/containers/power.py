@@ -4,6 +4,7 @@ The callers hold the guest's lock. What a step took or began is in the record be
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -52,10 +53,11 @@ class Power:
     async def stop(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         """Stopped, with root file system, namespaces and ports kept. A guest that never ran is made all the same."""
         if record.phase == "building":
-            image = await self._build_disk(record, guest, timings_ms)
-            record.phase = "stopped"
-            if guest.container is not None:
-                await self._create_early(record, guest, image, timings_ms)
+            with self.parts.cgroups.hot() if guest.container is not None else contextlib.nullcontext():
+                image = await self._build_disk(record, guest, timings_ms)
+                record.phase = "stopped"
+                if guest.container is not None:
+                    await self._create_early(record, guest, image, timings_ms)
         elif record.phase != "created" or not _same(record.guest, guest):
             await self.halt(record, guest, soft=True)
             await self._sync_ports(record, guest, timings_ms)
@@ -82,6 +84,14 @@ class Power:
         if not waits:
             await self.halt(record, guest, soft=guest.reboot == "soft")
         async with self._bound:
+            await self._start(record, guest, waits, timings_ms)
+        # Saved by the caller. A kill until then finds it `starting` and starts it anew: nobody was told that it runs.
+        record.phase, record.boots, record.restarting = "running", guest.boots, False
+        record.last_exit_code = record.exit_code
+        record.started_at, record.oom_killed, record.exit_code, record.health = time.time(), False, None, ""
+
+    async def _start(self, record: Record, guest: Guest, waits: bool, timings_ms: dict[str, float]) -> None:
+        with contextlib.nullcontext() if waits else self.parts.cgroups.hot():
             if waits:
                 await self._sync_ports(record, guest, timings_ms)
             else:
@@ -93,10 +103,6 @@ class Power:
             record.ended, record.failed, record.halted, record.fault = False, False, False, ""
             self._save(record)
             await self._launch(record, guest, waits, timings_ms)
-        # Saved by the caller. A kill until then finds it `starting` and starts it anew: nobody was told that it runs.
-        record.phase, record.boots, record.restarting = "running", guest.boots, False
-        record.last_exit_code = record.exit_code
-        record.started_at, record.oom_killed, record.exit_code, record.health = time.time(), False, None, ""
 
     async def _launch(self, record: Record, guest: Guest, waits: bool, timings_ms: dict[str, float]) -> None:
         try:
@@ -168,19 +174,23 @@ class Power:
             record.password_hash = guest.password_hash
 
     async def _build_disk(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> UnpackedImage:
-        """Image and ports at the same time, then folders and mounts. Returns the image that it boots from: its own, or the rescue system's."""
-        await asyncio.to_thread(self.parts.slots.ensure, record.slot)
-        begun = time.monotonic()
-        image_task = asyncio.ensure_future(self._ensure_images(guest))
+        """Ports, and image with folders and mounts, at the same time. Returns the image that it boots from: its own, or the rescue system's."""
+        if not self.parts.slots.is_whole(record.slot):
+            await asyncio.to_thread(self.parts.slots.ensure, record.slot)
+        mounting = asyncio.ensure_future(self._mount_disk(record, guest, timings_ms))
         try:
             await self._sync_ports(record, guest, timings_ms)
         finally:
             # Wait for both in any case: whoever retries must not meet the first try's leftovers at work.
-            image = (await asyncio.gather(image_task, return_exceptions=True))[0]
+            image = (await asyncio.gather(mounting, return_exceptions=True))[0]
         if isinstance(image, BaseException):
             raise image
+        return image
+
+    async def _mount_disk(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> UnpackedImage:
+        begun = time.monotonic()
+        own, rescue = await self._ensure_images(guest)
         timings_ms["image"] = (time.monotonic() - begun) * 1000
-        own, rescue = image
         await asyncio.to_thread(self.parts.build_disk, guest.id, record.seat, own, rescue)
         return rescue or own
 
