@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -385,12 +385,21 @@ class Agent:
                     self._gone.pop((item.kind, item.id), None)
                 await self._lease.learn(frame)
                 self._reconciler.take(frame)
+                if self._lease.is_silent:
+                    self._start(self._speak_again())
                 if self._fetch_again:
                     await self._fetch(websocket)
             case Dial():
-                task = asyncio.create_task(talks.answer(self._api.session, frame, self._whole, self._streams))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._start(talks.answer(self._api.session, frame, self._whole, self._streams))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _speak_again(self) -> None:
+        await self._reconciler.applied()
+        await self._lease.speak()
 
     async def _fetch(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         """Ask for what changed; at most one question is under way."""

@@ -1,7 +1,8 @@
 """This host's lease, as the node measures it: from when it sent what the API has answered, by a clock that nobody sets.
 
-While it is out, guests that may be made anew elsewhere are cut off from their networks. They get them back when the lease has been renewed and
-the node has heard, after that, that they are still its own. The bound that makes this safe is in docs/decisions/0030.
+While it is out, guests that may be made anew elsewhere are cut off from their networks, and routers that may be moved are silent outside.
+They get their voice back when the lease has been renewed and the node has heard, after that, that they are still its own. The bound that
+makes this safe is in docs/decisions/0030.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ HELLO = 0
 MARGIN_S = 1.0
 """The node gives its lease up so much sooner than the API takes it for out: what is set in the kernel takes its time."""
 LOOK_EVERY_S = 0.5
+FIRST_S = 15.0
+"""How long a node that has just begun, and does not know how its lease stands, looks for the API before its routers fall silent."""
 SENT_MAX = 64
 """Beats without an answer that are remembered."""
 
@@ -37,6 +40,10 @@ class Lease:
         self._until_s = 0.0
         self._ports: dict[str, tuple[str, ...]] = {}
         """Guest id -> its ports, of those that are fenced."""
+        self._begun_s = boottime_s()
+        self._welcomed = False
+        self._silent = False
+        """Routers that may be moved were told to be silent."""
         self._is_out = True
         """It was out, or is, and the node has not heard since what is its own."""
 
@@ -50,7 +57,7 @@ class Lease:
 
     def begin(self, lease_s: float) -> None:
         """The API has answered the Hello. What is fenced speaks again as soon as it is known what is wanted here."""
-        self._lease_s = lease_s
+        self._lease_s, self._welcomed = lease_s, True
         self._note(HELLO)
 
     async def renew(self, counter: int) -> None:
@@ -69,7 +76,7 @@ class Lease:
         return True
 
     async def learn(self, desired: Desired) -> None:
-        """What is desired here, before any of it is made so: an API process that says so holds the lease for running."""
+        """What is desired here, before any of it is made so."""
         before = dict(self._ports)
         if desired.full:
             self._ports.clear()
@@ -83,6 +90,22 @@ class Lease:
         if self._lease_s and (before != self._ports or (was_out and self._ports)):
             await self._network.fence(self._fenced(), self._until_s)
 
+    async def speak(self) -> None:
+        """What was desired last has been applied: routers that were silent are heard again, if the lease runs."""
+        if self._silent and not self._out():
+            self._silent = False
+            await self._network.speak()
+
+    @property
+    def is_silent(self) -> bool:
+        return self._silent
+
+    def _out(self) -> bool:
+        """Whether the lease is out at this moment. An API that knows no leases takes nothing away."""
+        if not self._welcomed:
+            return boottime_s() > self._begun_s + FIRST_S
+        return self._lease_s > 0 and (self._is_out or self._until_s < boottime_s())
+
     def _fenced(self) -> frozenset[str]:
         return frozenset(port_id for ports in self._ports.values() for port_id in ports)
 
@@ -90,6 +113,9 @@ class Lease:
         """The kernel cuts by itself when the time is up. It does not count the time that the machine sleeps, which this does."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            if self._out() and not self._silent:
+                self._silent = True
+                await self._network.silence()
             if self._lease_s and not self._is_out and self._until_s < boottime_s():
                 self._is_out = True
                 if self._ports:
