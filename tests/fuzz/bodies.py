@@ -200,6 +200,7 @@ BODIES: dict[tuple[str, str], tuple[Any, ...]] = {
     ("PUT", "/placement/resource_providers/{uuid}/traits"): ({"resource_provider_generation": 1, "traits": ["CUSTOM_FUZZ"]},),
     ("POST", "/nacre/v1/host-tokens"): ({"hosts": 2, "ttl_s": 600}, {}),
     ("PUT", "/nacre/v1/hosts/{host}/cordon"): ({"reason": "fuzz"},),
+    ("PUT", "/nacre/v1/hosts/{host}/drain"): ({"reason": "fuzz"},),
     ("PATCH", "/nacre/v1/hosts/{host}/labels"): ({"storage": "ssd", "zone": None},),
     ("POST", "/nacre/v1/projects/{project}/docker-certificates"): ({"csr": CSR, "user_id": "{user_id}", "days": 1}, {"csr": CSR}),
     ("POST", f"{V21}/os-security-groups"): ({"security_group": {"name": "fuzz", "description": "d"}},),

@@ -114,6 +114,7 @@ async def open_cloud(config: ApiConfig, hub: Hub) -> Cloud:
         config.state,
         config.region,
         strategy=config.strategy,
+        lease_s=config.lease_s,
         security=config.security_compliance,
         imports=config.image_import,
     )

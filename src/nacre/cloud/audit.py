@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from nacre.cloud.compute import usage
+from nacre.cloud.compute.migrations import SIZES, is_open
 from nacre.cloud.compute.states import status_column
-from nacre.cloud.compute.tables import servers
+from nacre.cloud.compute.tables import migrations, servers
 from nacre.cloud.compute.tables import usage as usage_table
 from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import audit as discovery
@@ -151,7 +152,13 @@ def _claims(conn: sa.Connection) -> list[Finding]:
         sa.func.coalesce(sa.func.sum(servers.c.disk_gb), 0).label("claimed_disk_gb"),
     )
     statement = sa.select(hosts.c.id, *sums).select_from(hosts.outerjoin(servers, servers.c.host_id == hosts.c.id))
-    counted = {row["id"]: row for row in conn.execute(statement.group_by(hosts.c.id)).mappings()}
+    counted = {row["id"]: dict(row) for row in conn.execute(statement.group_by(hosts.c.id)).mappings()}
+    moving = sa.select(migrations, servers.c.host_id).join(servers, servers.c.id == migrations.c.server_id).where(is_open())
+    for row in conn.execute(moving).mappings():
+        there = counted[row["source_host_id"] if row["host_id"] == row["dest_host_id"] else row["dest_host_id"]]
+        there["guests"] += 1
+        for name in SIZES:
+            there[f"claimed_{name}"] += row[name]
     return [
         Finding(
             "claim", row["id"], f"{sum_.name}: the host's book says {row[sum_.name]}, its servers {counted[row['id']][sum_.name]}"

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _real(config: NodeConfig, api: Api) -> Agent:
     from nacre.node.host import drivers
     from nacre.node.network.paths import underlay_mtu
 
-    guests, network, volumes, streams = drivers(config, api, api.ask_name, api.relay, api.password)
+    guests, network, volumes, streams = drivers(config, api, api.ask_name, api.relay, api.password, api.disk)
     host = Host(
         id=config.host_id,
         hostname=config.hostname or facts.hostname(),
@@ -136,7 +137,7 @@ def _simulated_host(config: NodeConfig, api: Api, host_id: str, hostname: str, b
     )
     folders = [place for folder in config.facts_folders for place in (folder, folder / hostname)]
     own = facts.Facts(folders, given={**SIMULATED_FACTS, "hostname": hostname})
-    guests = SimulatedGuests()
+    guests = SimulatedGuests(disks=partial(api.disk, host_id=host_id))
 
     async def examine() -> str:
         """Nothing is against it, but what its facts say for a test's sake."""

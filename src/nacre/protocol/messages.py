@@ -126,8 +126,16 @@ class Welcome(Struct, tag="welcome", frozen=True):
     protocol: int
     cloud_id: str
     beat_every_s: float
+    lease_s: float = 0.0
+    """How long the host's lease lasts, from when this Hello, or a Beat that is answered by Renewed, was sent; 0: nothing hangs on it."""
     examine: bool = False
     """The host has just joined and gets no work before the node has examined it."""
+
+
+class Renewed(Struct, tag="renewed", frozen=True):
+    """The beat of that number has come: the host's lease lasts from when it was sent."""
+
+    counter: int
 
 
 class Recorded(Struct, tag="recorded", frozen=True):
@@ -170,7 +178,7 @@ class Dial(Struct, tag="dial", frozen=True):
 
 
 FromNode = Hello | Fetch | Report | Beat | Examined
-FromApi = Welcome | Refuse | Recorded | Changed | Desired | Dial
+FromApi = Welcome | Refuse | Renewed | Recorded | Changed | Desired | Dial
 
 
 class Holding(Struct, frozen=True):

@@ -33,6 +33,10 @@ class StoreError(Exception):
     its connection was lost while it committed and nobody could tell how that ended: the message says so then."""
 
 
+class NotStorable(ValueError):
+    """A value that the database cannot keep or compare with (PostgreSQL: a NUL in a text). Nothing of the transaction is left."""
+
+
 def announce(conn: sa.Connection, topic: str, value: Any = None) -> None:
     """Tell the watchers of `topic` once this transaction is committed; never if it is rolled back. A hint: it may be lost with the process."""
     conn.info.setdefault("announced", []).append((topic, value))

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from psycopg.adapt import Loader
 from psycopg.pq import ExecStatus
 
-from nacre.store.engine import Job, StoreError
+from nacre.store.engine import Job, NotStorable, StoreError
 
 T = TypeVar("T")
 
@@ -427,6 +427,8 @@ def _said(error: BaseException) -> str:
 def _for_callers(error: BaseException) -> BaseException:
     """What the database could not do (a timeout, no space left) is the store's error; all else is what it is."""
     cause = _cause(error)
+    if isinstance(cause, psycopg.DataError):
+        return NotStorable(_said(cause))
     return StoreError(_said(cause)) if isinstance(cause, psycopg.OperationalError | psycopg.InternalError) else error
 
 

@@ -13,6 +13,7 @@ from nacre.cli.benchmarks.startup import command_line
 from nacre.cli.benchmarks.target import Figures, Target, summary
 
 RUNS = 5
+ENROLLED = 800
 
 
 def join(target: Target) -> Figures:
@@ -58,6 +59,40 @@ def _one(target: Target, name: str, place: Path, *, simulated: bool) -> tuple[fl
     finally:
         if place.exists():
             subprocess.run([*command_line(), "down", "--purge", "--state", str(place)], check=True, capture_output=True)
+
+
+def enrol(target: Target) -> Figures:
+    """ENROLLED simulated hosts by one token, from the command until the cloud has accepted each; they are removed and purged again."""
+    if not target.state.require().nodes_port:
+        raise click.ClickException("this cloud lets no other hosts in: start it with `up --simulate N --nodes [ADDRESS:]PORT`")
+    with tempfile.TemporaryDirectory(prefix="nacre-bench-", dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        place = Path(directory) / "hosts"
+        token = [*command_line(), "host", "token", "--hosts", str(ENROLLED), "-f", "json", "--state", str(target.state.dir)]
+        made = json.loads(subprocess.run(token, check=True, capture_output=True).stdout)
+        command = [*command_line(), "join", made["url"], "--token", made["token"], "--name", "enrol", "--state", str(place)]
+        start = time.perf_counter()
+        try:
+            subprocess.run([*command, "--simulate", str(ENROLLED)], check=True, capture_output=True)
+            joined = time.perf_counter() - start
+            target.wait(lambda: _accepted(target) == ENROLLED, "all of them to be accepted", 0.1)
+            accepted = time.perf_counter() - start
+        finally:
+            if place.exists():
+                subprocess.run([*command_line(), "down", "--purge", "--state", str(place)], check=True, capture_output=True)
+            for number in range(ENROLLED):
+                target.wait(lambda name=f"enrol-{number:04}": _removed(target, name), "a host to go", 0.05)  # type: ignore[misc]
+    values: dict[str, float | str] = {
+        "hosts": ENROLLED,
+        "the command s": round(joined, 1),
+        "all accepted after s": round(accepted, 1),
+    }
+    return Figures(f"{ENROLLED} simulated hosts enrol and are accepted", values)
+
+
+def _accepted(target: Target) -> int:
+    rows = target.call("GET", "/nacre/v1/hosts")["hosts"]
+    return sum(row["hostname"].startswith("enrol-") and row["acceptance"] == "accepted" and row["alive"] for row in rows)
 
 
 def _removed(target: Target, host: str) -> bool:

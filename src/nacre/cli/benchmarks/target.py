@@ -51,6 +51,7 @@ class Target:
     def __init__(self, state: State, client: Client) -> None:
         self.state = state
         self.client = client
+        self.network_id = ""
         self.url = state.require().url
         parts = urlsplit(self.url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=WAIT_S)

@@ -4,6 +4,8 @@ Everything that registers (a client, the agent's endpoints, the cloud for its ow
 only what differs and touch the topics that concern it.
 """
 
+from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +18,7 @@ from nacre.cloud.discovery.kv import project_of
 from nacre.cloud.discovery.sessions import NODE_CHECK
 from nacre.cloud.discovery.tables import checks, nodes, services
 from nacre.cloud.errors import Invalid
+from nacre.store import Prepared
 from nacre.store.schema import new_id
 
 AGENT = "nacre"
@@ -136,10 +139,11 @@ def _put(change: Change, table: sa.Table, row: Row | None, key: Row, values: Row
         if change.bounded:
             _check_room(change, table)
         made = {"project_id": change.project_id, **key, **values, "create_index": change.index, "modify_index": change.index}
-        change.conn.execute(table.insert().values(made))
+        _insert(table).run(change.conn, **made)
         return {column.name: made.get(column.name, _default(column)) for column in table.c}, True
     now = {**values, "modify_index": change.index}
-    change.conn.execute(table.update().where(*_where(change, table, key)).values(now))
+    new = {f"new_{name}": value for name, value in now.items()}
+    _update(table, tuple(key), tuple(now)).run(change.conn, project_id=change.project_id, **key, **new)
     return {**row, **now}, True
 
 
@@ -154,27 +158,68 @@ def _default(column: sa.Column[Any]) -> Any:
     return made(None) if callable(made) else made
 
 
-def _where(change: Change, table: sa.Table, key: Row) -> list[sa.ColumnElement[bool]]:
-    return [table.c.project_id == change.project_id, *(table.c[name] == value for name, value in key.items())]
+def _bound(table: sa.Table, names: Iterable[str]) -> list[sa.ColumnElement[bool]]:
+    """The project's rows with these values of the columns."""
+    return [table.c[name] == sa.bindparam(name) for name in ("project_id", *names)]
+
+
+# Each server that starts or ends walks these a dozen times: the few statements there are, are compiled once.
+
+
+@cache
+def _insert(table: sa.Table) -> Prepared:
+    return Prepared(table.insert())
+
+
+@cache
+def _update(table: sa.Table, key: tuple[str, ...], names: tuple[str, ...]) -> Prepared:
+    new = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+    return Prepared(table.update().where(*_bound(table, key)).values(new))
+
+
+@cache
+def _select(table: sa.Table, key: tuple[str, ...]) -> Prepared:
+    return Prepared(sa.select(table).where(*_bound(table, key)))
+
+
+@cache
+def _select_ids(table: sa.Table, key: tuple[str, ...]) -> Prepared:
+    return Prepared(sa.select(table.c.id).where(*_bound(table, key)))
+
+
+@cache
+def _remove(table: sa.Table, key: tuple[str, ...]) -> Prepared:
+    return Prepared(table.delete().where(*_bound(table, key)))
+
+
+_NAMES_ON = Prepared(sa.select(services.c.name).where(*_bound(services, ("node",))))
+"""Not `distinct`: for that SQLite would walk the whole project in the order of the names."""
 
 
 def _one(change: Change, table: sa.Table, **key: Any) -> Row | None:
-    row = change.conn.execute(sa.select(table).where(*_where(change, table, key))).mappings().first()
-    return None if row is None else dict(row)
+    return _select(table, tuple(key)).first(change.conn, project_id=change.project_id, **key)
 
 
 def _ids(change: Change, table: sa.Table, **key: Any) -> list[str]:
-    return list(change.conn.execute(sa.select(table.c.id).where(*_where(change, table, key))).scalars())
+    return _select_ids(table, tuple(key)).scalars(change.conn, project_id=change.project_id, **key)
 
 
 def _delete(change: Change, table: sa.Table, **key: Any) -> None:
-    change.conn.execute(table.delete().where(*_where(change, table, key)))
+    _remove(table, tuple(key)).run(change.conn, project_id=change.project_id, **key)
+
+
+def has_check(change: Change, node: str, ident: str) -> bool:
+    return bool(_ids(change, checks, node=node, id=ident))
+
+
+def has_services(change: Change, node: str) -> bool:
+    return bool(_ids(change, services, node=node))
 
 
 def _services_on(change: Change, node: str) -> list[str]:
     """The topics of the services on a node: whoever reads them is shown the node too."""
-    names = sa.select(services.c.name).where(*_where(change, services, {"node": node})).distinct()
-    return [f"service/{name}" for name in change.conn.execute(names).scalars()]
+    names = _NAMES_ON.scalars(change.conn, project_id=change.project_id, node=node)
+    return [f"service/{name}" for name in dict.fromkeys(names)]
 
 
 # What is read: rows, with the index of the topics they belong to.

@@ -50,7 +50,37 @@ _ADDRESSES = Prepared(
     .where(among(ports.c.device_id))
     .order_by(ports.c.position, ports.c.id, fixed_ips.c.position)
 )
+_TAKEN = Prepared(
+    sa.select(services.c.node, services.c.id).where(
+        services.c.project_id == sa.bindparam("project"),
+        among(services.c.node, "nodes"),
+        among(services.c.id),
+        services.c.server_id.is_not(None),
+    )
+)
 _REGISTERED = Prepared(sa.select(services).where(among(services.c.server_id)))
+
+_RUNNING_IDS = Prepared(
+    sa.select(servers.c.id)
+    .where(servers.c.id > sa.bindparam("after"), sa.or_(*(servers.c.observed_state == state for state in RUNS)))
+    .order_by(servers.c.id)
+    .limit(sa.bindparam("count"))
+)
+_REGISTERED_IDS = Prepared(
+    sa.select(services.c.server_id)
+    .where(services.c.server_id > sa.bindparam("after"))
+    .distinct()
+    .order_by(services.c.server_id)
+    .limit(sa.bindparam("count"))
+)
+_HOST_NODES = Prepared(
+    sa.select(nodes.c.project_id, nodes.c.name, nodes.c.host_id, checks.c.status)
+    .join(
+        checks,
+        sa.and_(checks.c.project_id == nodes.c.project_id, checks.c.node == nodes.c.name, checks.c.id == NODE_CHECK),
+    )
+    .where(nodes.c.host_id.is_not(None))
+)
 
 Key = tuple[str, str]
 """(node, id of the service)."""
@@ -86,10 +116,9 @@ def _fresh(
     fresh = [key for key, (server_id, service) in after.items() if not _same(before.get(key), server_id, service)]
     new = [key for key in fresh if key not in before]
     if new:
-        taken = sa.select(services.c.node, services.c.id).where(
-            services.c.project_id == project_id, services.c.server_id.is_not(None), services.c.id.in_([ident for _, ident in new])
-        )
-        others = {(node, ident) for node, ident in conn.execute(taken)} - before.keys()
+        at = list({node for node, _ in new})
+        taken = _TAKEN.rows(conn, project=project_id, nodes=at, ids=[ident for _, ident in new])
+        others = {(row["node"], row["id"]) for row in taken} - before.keys()
         fresh = [key for key in fresh if key not in others]
     return fresh
 
@@ -148,7 +177,7 @@ def _apply(change: Change, stale: Sequence[Key], fresh: Mapping[Key, tuple[str, 
     for node in {node for node, _ in fresh}:
         host = at[node]
         catalog.put_node(change, node, {"address": host["tunnel_ip"] or "", "host_id": host["host_id"]})
-        if not _has_check(change, node):
+        if not catalog.has_check(change, node, NODE_CHECK):
             catalog.put_check(change, node, NODE_CHECK, PASSING)
     for (node, ident), (server_id, service) in fresh.items():
         catalog.put_service(change, node, ident, {**service.values, "server_id": server_id, "weights": WEIGHTS})
@@ -160,23 +189,19 @@ def _apply(change: Change, stale: Sequence[Key], fresh: Mapping[Key, tuple[str, 
         _leave(change, node)
 
 
-def _has_check(change: Change, node: str) -> bool:
-    where = (checks.c.project_id == change.project_id, checks.c.node == node, checks.c.id == NODE_CHECK)
-    return change.conn.execute(sa.select(checks.c.id).where(*where)).first() is not None
-
-
 def _leave(change: Change, node: str) -> None:
     """A host is a node of the project's while something of the project's is on it."""
-    left = sa.select(services.c.id).where(services.c.project_id == change.project_id, services.c.node == node).limit(1)
-    if change.conn.execute(left).first() is None:
+    if not catalog.has_services(change, node):
         catalog.drop_node(change, node)
 
 
-def all_ids(conn: sa.Connection) -> list[str]:
-    """Every server that runs, or has a service: whatever could differ."""
-    running = sa.select(servers.c.id).where(servers.c.observed_state.in_(RUNS))
-    registered = sa.select(services.c.server_id).where(services.c.server_id.is_not(None))
-    return [str(ident) for ident in conn.execute(running.union(registered)).scalars()]
+def some_ids(conn: sa.Connection, after: str, limit: int) -> list[str]:
+    """Servers that run, or have a service: whatever could differ. So many at most of either, in the order of their ids, from the next one on."""
+    running = _RUNNING_IDS.scalars(conn, after=after, count=limit)
+    registered = _REGISTERED_IDS.scalars(conn, after=after, count=limit)
+    # Beyond the last one of a list that is full there may be more of that kind: those come next time.
+    ends = [found[-1] for found in (running, registered) if len(found) == limit]
+    return sorted({ident for ident in (*running, *registered) if not ends or ident <= min(ends)})
 
 
 def differing(conn: sa.Connection, server_ids: Sequence[str]) -> list[str]:
@@ -193,11 +218,7 @@ def differing(conn: sa.Connection, server_ids: Sequence[str]) -> list[str]:
 
 def host_nodes(conn: sa.Connection) -> list[Row]:
     """Every host that is a node of a project, with the status of its own check."""
-    statement = sa.select(nodes.c.project_id, nodes.c.name, nodes.c.host_id, checks.c.status).join(
-        checks,
-        sa.and_(checks.c.project_id == nodes.c.project_id, checks.c.node == nodes.c.name, checks.c.id == NODE_CHECK),
-    )
-    return [dict(row) for row in conn.execute(statement.where(nodes.c.host_id.is_not(None))).mappings()]
+    return _HOST_NODES.rows(conn)
 
 
 def set_alive(conn: sa.Connection, changed: Sequence[Row], alive: frozenset[str]) -> None:

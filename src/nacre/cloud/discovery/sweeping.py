@@ -14,7 +14,11 @@ from nacre.cloud.leases import Lease, Watch, boottime_s
 from nacre.store import Store
 
 SWEEP_EVERY_S = 1.0
-RECONCILED_AT_ONCE = 100
+RECONCILED_AT_ONCE = 20
+RECONCILE_PAUSE_S = 0.05
+"""Between two such lots: nobody waits for them, and whoever waits for something else is not to wait for many of them."""
+HOSTS_EVERY_S = 30.0
+"""How often all hosts' checks are compared with the hosts, where none came or went."""
 MARKS_KEPT_S = 900.0
 """How long a key that is gone leaves a trace by which a query finds out what it missed; after that it reads everything again."""
 
@@ -31,6 +35,9 @@ class Memory:
         self.critical = Watch()
         self.values: dict[str, int] = {}
         self.values_at_s = boottime_s()
+        self.alive: frozenset[str] = frozenset()
+        """The hosts that were alive when all their checks were compared, and when that was."""
+        self.hosts_at_s = float("-inf")
 
 
 _memories: WeakKeyDictionary[Store, Memory] = WeakKeyDictionary()
@@ -96,18 +103,22 @@ async def forget_marks(cloud: Cloud) -> None:
 
 async def watch_hosts(cloud: Cloud) -> None:
     """Hosts that are lost are nodes whose own check is critical, and what is on them is found no more."""
-    alive = cloud.hosts.alive()
+    memory, alive = _memory(cloud), cloud.hosts.alive()
+    if alive == memory.alive and boottime_s() - memory.hosts_at_s < HOSTS_EVERY_S:
+        return
     rows = cloud.store.read_now(derived.host_nodes)
     changed = [row for row in rows if (row["status"] == "passing") != (row["host_id"] in alive)]
     if changed:
         await cloud.store.write(derived.set_alive, changed, alive)
+    memory.alive, memory.hosts_at_s = alive, boottime_s()
 
 
 async def reconcile(cloud: Cloud) -> None:
     """The services of all that runs, some at a time: what changed without a node's observing it, and what an older version has left."""
-    ids = cloud.store.read_now(derived.all_ids)
-    for start in range(0, len(ids), RECONCILED_AT_ONCE):
-        differing = cloud.store.read_now(derived.differing, ids[start : start + RECONCILED_AT_ONCE])
+    last = ""
+    while ids := cloud.store.read_now(derived.some_ids, last, RECONCILED_AT_ONCE):
+        differing = cloud.store.read_now(derived.differing, ids)
         if differing:
             await cloud.store.write(derived.reconcile, differing)
-        await asyncio.sleep(0)
+        last = ids[-1]
+        await asyncio.sleep(RECONCILE_PAUSE_S)

@@ -67,6 +67,16 @@ host_certificates = table(
 )
 """What each joined host shows. One without a row is worth nothing. `key` is the SHA-256 of its public key."""
 
+host_drains = table(
+    "host_drains",
+    sa.Column("host_id", sa.String(64), sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    integer("total", default=0),
+    json("staying", default=dict),
+    moment("started_at"),
+    moment("finished_at", nullable=True),
+)
+"""Hosts that are being emptied: how many servers were there at the beginning, and why those that have to stay do (server id -> reason)."""
+
 host_desired = table(
     "host_desired",
     sa.Column("host_id", sa.String(64), sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),

@@ -58,6 +58,10 @@ def free(host: HostView) -> Room:
     )
 
 
+def _within(wanted: Room, room: Room) -> bool:
+    return wanted[0] <= room[0] and wanted[1] <= room[1] and wanted[2] <= room[2]
+
+
 def has_room(host: HostView, request: Request) -> bool:
     return all(passes(host, request) for _, passes in _ROOM_CHECKS)
 
@@ -67,6 +71,7 @@ class Entry(NamedTuple):
 
     key: Key
     host: HostView
+    room: Room
 
 
 class Block:
@@ -86,7 +91,7 @@ class Block:
     def bounds(self) -> tuple[Room, Room]:
         """The least and the most that any host has left of each."""
         if self._bounds is None:
-            vcpus, memory, disk = zip(*(free(entry.host) for entry in self.entries), strict=True)
+            vcpus, memory, disk = zip(*[entry.room for entry in self.entries], strict=True)
             self._bounds = (min(vcpus), min(memory), min(disk)), (max(vcpus), max(memory), max(disk))
             self.slotted = any(entry.host.labels and slots_of(entry.host) is not None for entry in self.entries)
         return self._bounds
@@ -141,9 +146,9 @@ class Pool:
         wanted = (request.vcpus, request.memory_mb, request.disk_gb)
         for block in reversed(self.blocks) if fullest_first else self.blocks:
             least, most = block.bounds()
-            if any(size > limit for size, limit in zip(wanted, most, strict=True)):
+            if not _within(wanted, most):
                 continue
-            all_fit = not block.slotted and all(size <= limit for size, limit in zip(wanted, least, strict=True))
+            all_fit = not block.slotted and _within(wanted, least)
             for entry in reversed(block.entries) if fullest_first else block.entries:
                 if all_fit or (has_room(entry.host, request) and has_slot(entry.host)):
                     yield entry
@@ -153,7 +158,7 @@ class Pool:
         wanted = (request.vcpus, request.memory_mb, request.disk_gb)
         for block in self.blocks:
             least, _ = block.bounds()
-            if block.slotted or any(size > limit for size, limit in zip(wanted, least, strict=True)):
+            if block.slotted or not _within(wanted, least):
                 _drop_each((entry.host for entry in block.entries if entry.host.id not in without), request, dropped)
 
 
@@ -210,7 +215,7 @@ class Snapshot:
             self._aside[health][host.id] = host
             self._places[host.id] = health
             return
-        kind, entry = kind_of(host), Entry(key(host), host)
+        kind, entry = kind_of(host), Entry(key(host), host, free(host))
         pool = self._pools.setdefault(kind, Pool())
         pool.add(entry)
         self._places[host.id] = pool, kind, entry

@@ -134,6 +134,10 @@ class RemoteNetworks:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
+    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
+        """Of ports that a plugin has made, nothing is known that could be cut: the data plane's own are."""
+        await self._inner.fence(port_ids, until_s)
+
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         port = self._ports.get(port_id)
         if port is None:
@@ -161,6 +165,12 @@ class RemoteNetworks:
             await self._detach(port_id)
         elif port_id not in self._ports:
             await self._inner.unplug(port_id)
+
+    async def part(self, port_id: str) -> None:
+        if port_id in self._endpoints:
+            await self._detach(port_id)
+        elif port_id not in self._ports:
+            await self._inner.part(port_id)
 
     async def _make_network(self, network: Network) -> None:
         async with self._lock(network.id):

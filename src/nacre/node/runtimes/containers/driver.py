@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from nacre.node.config import NodeConfig
-from nacre.node.drivers import NetworkDriver, Observe, VolumeDriver
+from nacre.node.drivers import DiskSource, NetworkDriver, Observe, VolumeDriver
 from nacre.node.images import ImageCache, ImageError
-from nacre.node.runtimes.containers import consent, console, kernel, probe, records, restarts, survey, volumes
+from nacre.node.runtimes.containers import arrivals, consent, console, kernel, probe, records, restarts, survey, volumes
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers, signal_number
 from nacre.node.runtimes.containers.health import Health, kill_check
@@ -41,9 +41,14 @@ class ContainerDriver:
     """Implements nacre.node.drivers.GuestDriver. Belongs to one event loop; what blocks runs in threads."""
 
     def __init__(
-        self, config: NodeConfig, network: NetworkDriver, images: ImageCache, volume_driver: VolumeDriver | None = None
+        self,
+        config: NodeConfig,
+        network: NetworkDriver,
+        images: ImageCache,
+        volume_driver: VolumeDriver | None = None,
+        disks: DiskSource | None = None,
     ) -> None:
-        self._images, self._config = images, config
+        self._images, self._config, self._disks = images, config, disks
         self._bindings = Bindings(network, volume_driver, lambda: self._records, self._save)
         self._records: dict[str, Record] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -61,8 +66,7 @@ class ContainerDriver:
         images.used = self._images_used
 
     def _images_used(self) -> list[ImageRef]:
-        guests = [record.guest for record in self._records.values()]
-        return [*(guest.image for guest in guests), *(guest.rescue.image for guest in guests if guest.rescue is not None)]
+        return [image for record in self._records.values() for image in record.guest.images]
 
     @property
     def parts(self) -> Containers:
@@ -123,7 +127,7 @@ class ContainerDriver:
         self._observe = observe
         self._parts = await asyncio.to_thread(probe.open_host, self._config)
         self._health = Health(self._parts, self._tell)
-        self._steps = Power(self._parts, self._images, self._bindings, self._save, self._boot_id)
+        self._steps = Power(self._parts, self._images, self._bindings, self._save, self._boot_id, self._disks)
         for ready in self.opened:
             ready(self._parts)
         self._records = await asyncio.to_thread(records.load_all, self._parts.layout)
@@ -225,10 +229,15 @@ class ContainerDriver:
         record = self._records.get(guest.id)
         if record is None:
             home = self._bindings.home(guest)
-            slot = await asyncio.to_thread(self.parts.slots.take)
+            slot = self.parts.slots.take_ready()
+            if slot is None:
+                slot = await asyncio.to_thread(self.parts.slots.take)
             record = self._records[guest.id] = Record(guest, slot, home)
             (self.parts.layout.guests / guest.id).mkdir(mode=0o711, parents=True, exist_ok=True)
             self._save(record)
+        if arrivals.is_due(record, guest):
+            self._unwatch(guest.id)
+            await self._power.arrive(record, guest)
         alive = record.phase == "running"
         if (guest.image.digest, guest.rebuilds) != (record.guest.image.digest, record.guest.rebuilds):
             self._unwatch(guest.id)
@@ -329,11 +338,11 @@ class ContainerDriver:
                 await self.writers.stop(guest_id)
                 if record is not None:
                     self._forget_restart(record)
-                    await self._bindings.unplug(record)
+                    await self._bindings.unplug(record, parting=record.slot in free)
                 await asyncio.to_thread(self.parts.unmake, guest_id, free)
                 if record is not None:
                     await self._bindings.let_go(record)
-                await asyncio.to_thread(self.parts.forget, guest_id)
+                self.parts.forget(guest_id)
             except OSError as error:
                 return Observation("guest", guest_id, "error", fault=f"cannot be removed: {words(error)}")
             self._records.pop(guest_id, None)
@@ -360,6 +369,8 @@ class ContainerDriver:
             await self.health.close()
             await asyncio.to_thread(self._parts.launcher.close)
             await asyncio.to_thread(self._parts.slots.close)
+            await asyncio.to_thread(self._parts.cgroups.close)
+            await asyncio.to_thread(self._parts.trash.close)
 
     async def _seen(self, record: Record, request_id: str = "", timings_ms: dict[str, float] | None = None) -> Observation:
         """What is there, as an observation."""
