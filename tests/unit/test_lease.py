@@ -19,17 +19,12 @@ class Fences:
 
     def __init__(self) -> None:
         self.said: list[tuple[frozenset[str], float]] = []
+        self.cut: frozenset[str] = frozenset()
         self.now_s = 1000.0
-        self.silent = False
 
-    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
         self.said.append((port_ids, until_s))
-
-    async def silence(self) -> None:
-        self.silent = True
-
-    async def speak(self) -> None:
-        self.silent = False
+        self.cut = cut
 
     def take(self) -> list[tuple[frozenset[str], float]]:
         said, self.said = self.said, []
@@ -94,6 +89,7 @@ def test_a_lease_that_was_out_gives_nobody_back_before_it_is_known_who_is_still_
         assert fences.take() == []
         await lease.learn(desired(gone=("a",)))
         assert fences.take() == [(frozenset({"p2"}), fences.now_s + LAST_S)], "the stale one stays cut off"
+        assert fences.cut == {"p1"}
         fences.now_s += LEASE_S
         lease.sent(HELLO)
         lease.begin(LEASE_S)
@@ -113,36 +109,5 @@ def test_an_api_that_knows_no_leases_fences_nobody(fences: Fences) -> None:
         lease.sent(1)
         await lease.renew(1)
         assert fences.take() == []
-
-    run(story())
-
-
-def test_routers_that_may_be_moved_are_silent_until_what_is_wanted_was_applied(
-    fences: Fences, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leases, "LOOK_EVERY_S", 0.001)
-
-    async def until(silent: bool) -> None:
-        for _ in range(60_000):
-            if fences.silent is silent:
-                return
-            await asyncio.sleep(0.001)
-        raise AssertionError("waited in vain")
-
-    async def story() -> None:
-        lease = Lease(fences)  # type: ignore[arg-type]
-        watching = asyncio.create_task(lease.watch())
-        fences.now_s += leases.FIRST_S + 1.0
-        await until(True)
-        lease.sent(HELLO)
-        lease.begin(LEASE_S)
-        await lease.speak()
-        assert fences.silent, "what is wanted is not known yet"
-        await lease.learn(desired(full=True))
-        await lease.speak()
-        assert not fences.silent
-        fences.now_s += LEASE_S
-        await until(True)
-        watching.cancel()
 
     run(story())

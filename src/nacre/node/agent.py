@@ -385,8 +385,6 @@ class Agent:
                     self._gone.pop((item.kind, item.id), None)
                 await self._lease.learn(frame)
                 self._reconciler.take(frame)
-                if self._lease.is_silent:
-                    self._start(self._speak_again())
                 if self._fetch_again:
                     await self._fetch(websocket)
             case Dial():
@@ -396,10 +394,6 @@ class Agent:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _speak_again(self) -> None:
-        await self._reconciler.applied()
-        await self._lease.speak()
 
     async def _fetch(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         """Ask for what changed; at most one question is under way."""

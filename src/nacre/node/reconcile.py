@@ -80,10 +80,6 @@ class Reconciler:
             self._working["*"] = task
             task.add_done_callback(lambda _: self._working.pop("*", None))
 
-    async def applied(self) -> None:
-        """Until the network things that were taken so far have been applied, as far as they can be."""
-        await self._network_queue.join()
-
     async def close(self) -> None:
         tasks = [*self._working.values(), *([self._network_task] if self._network_task else [])]
         for task in tasks:
@@ -159,10 +155,7 @@ class Reconciler:
             try:
                 desired = await asyncio.wait_for(self._network_queue.get(), pause_s)
                 pause_s = None
-                try:
-                    failed = await self._apply_desired(desired)
-                finally:
-                    self._network_queue.task_done()
+                failed = await self._apply_desired(desired)
             except TimeoutError:
                 failed = await self._apply_batch([], [], full=False)
             pause_s = min(pause_s * 2 if pause_s else RETRY_MIN_S, RETRY_MAX_S) if failed else None

@@ -233,7 +233,7 @@ class ContainerDriver:
             await self._power.adjust(record, guest, timings_ms)
         elif guest.power == "stopped":
             await self._power_off(record, guest, timings_ms)
-        elif alive or _is_due(record, guest):
+        elif alive or restarts.is_asked_for(record, guest):
             self._forget_restart(record)
             record.restart_count, record.restart_pause_s = 0, 0.0
             await self._power_on(record, guest, timings_ms)
@@ -481,10 +481,3 @@ class ContainerDriver:
     def _save(self, record: Record) -> None:
         # A small file and a rename: less than a hand-over to a thread and back.
         records.save(self.parts.layout.guest(record.guest.id), record)
-
-
-def _is_due(record: Record, guest: Guest) -> bool:
-    """Whether a guest that does not run must be started for this intent. One that ended by itself stays so until somebody asks."""
-    if guest.boots > record.boots or not (record.ended or record.failed):
-        return True
-    return guest.container is None and guest.generation > record.met

@@ -6,6 +6,7 @@ The node obeys them by itself, also after a restart of its own or of the host. A
 import time
 
 from nacre.node.runtimes.containers.records import Record
+from nacre.protocol.guests import Guest
 
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 60.0
@@ -26,6 +27,13 @@ def is_due(record: Record) -> bool:
     if policy.name != "on-failure" or record.exit_code == 0:
         return False
     return policy.maximum_retry_count == 0 or record.restart_count < policy.maximum_retry_count
+
+
+def is_asked_for(record: Record, guest: Guest) -> bool:
+    """Whether a guest that does not run must be started for this intent. One that ended by itself stays so until somebody asks."""
+    if guest.boots > record.boots or not (record.ended or record.failed):
+        return True
+    return guest.container is None and guest.generation > record.met
 
 
 def next_pause_s(record: Record, ran_s: float) -> float:
