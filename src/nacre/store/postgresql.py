@@ -23,7 +23,7 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 from psycopg.adapt import Loader
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 
 from nacre.store.engine import Job, NotStorable, StoreError
 
@@ -45,6 +45,10 @@ PAYLOAD_BYTES_MAX = 7900
 """NOTIFY takes less than 8000 bytes."""
 WRITERS = 0x6E616372
 """The advisory lock of those who write."""
+OWNER = WRITERS + 1
+"""The advisory lock of the one process that serves."""
+OWN_WAIT_S = 30.0
+"""A process that has just died, or its machine, is noticed sooner."""
 SETTINGS = " ".join(
     f"-c {name}={value}"
     for name, value in {
@@ -258,26 +262,28 @@ class PostgreSQL:
         for number, job in enumerate(jobs):
             if number and time.monotonic() > end:
                 return number
-            self._run_job(conn, job, saved=len(jobs) > 1)
+            if len(jobs) == 1:
+                self._run_job(conn, job, undo=None)
+                continue
+            self._writer.run(b"RELEASE job; SAVEPOINT job" if number else b"SAVEPOINT job")
+            self._run_job(conn, job, undo=b"ROLLBACK TO job")
         return len(jobs)
 
-    def _run_job(self, conn: sa.Connection, job: Job, *, saved: bool) -> None:
-        """`saved`: others share the transaction, which must go on if this one fails."""
+    def _run_job(self, conn: sa.Connection, job: Job, *, undo: bytes | None) -> None:
+        """`undo`: others share the transaction, which must go on if this one fails."""
         job.result, job.error, job.announced = None, None, []
         conn.info["announced"] = job.announced
-        if saved:
-            self._writer.run(b"SAVEPOINT job")
         try:
             job.result = job.call(conn)
-            if saved:
-                self._writer.run(b"RELEASE job")
+            if self._writer.raw.info.transaction_status is TransactionStatus.INERROR:
+                raise StoreError("a statement of the transaction failed, and whoever sent it went on")
         except Exception as error:
             if not self._writer.lives() or isinstance(_cause(error), (*_AGAIN, _STANDBY)):
                 raise
             job.error = _for_callers(error)
             job.announced = []
-            if saved:
-                self._writer.run(b"ROLLBACK TO job; RELEASE job")
+            if undo is not None:
+                self._writer.run(undo)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -334,6 +340,10 @@ class PostgreSQL:
     def hearing(self) -> bool:
         return self._listener is not None and self._listener.pid != 0
 
+    def own(self, lost: Callable[[], None]) -> bool:
+        assert self._listener is not None
+        return self._listener.own(lost)
+
     def close_writer(self) -> None:
         self._writer.close()
 
@@ -355,8 +365,15 @@ class _Listener:
         self._url = url
         self._hear = hear
         self._ended = threading.Event()
+        self._lost: Callable[[], None] | None = None
+        """Set where this process is to be the one that serves."""
+        self._owning = threading.Event()
         self._thread = threading.Thread(target=self._run, name="store-listener", daemon=True)
         self._thread.start()
+
+    def own(self, lost: Callable[[], None]) -> bool:
+        self._lost = lost
+        return self._owning.wait(OWN_WAIT_S)
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -374,11 +391,25 @@ class _Listener:
         self.pid = conn.info.backend_pid
         # What was announced before is not heard of any more.
         self._hear(None)
+        mine = False
         while not self._ended.is_set():
+            if self._lost is not None and not mine:
+                mine = self._take_ownership(conn, self._lost)
             for notice in conn.notifies(timeout=LISTEN_TURN_S):
                 self._take(notice.payload)
                 if self._ended.is_set():
                     return
+
+    def _take_ownership(self, conn: psycopg.Connection[Any], lost: Callable[[], None]) -> bool:
+        """The lock goes with this connection: after a lost one it may be another process's."""
+        row = conn.execute(f"SELECT pg_try_advisory_lock({OWNER})").fetchone()
+        mine = row is not None and bool(row[0])
+        if mine:
+            self._owning.set()
+        elif self._owning.is_set():
+            log.error("another process serves over this database now")
+            lost()
+        return mine
 
     def _take(self, payload: str) -> None:
         sender, announced = json.loads(payload)
