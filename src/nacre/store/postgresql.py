@@ -77,6 +77,8 @@ _STANDBY = psycopg.errors.ReadOnlySqlTransaction
 """The server is not the primary any more."""
 _AGAIN = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 _MINE = "SELECT pg_current_xact_id_if_assigned()::text"
+_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+"""Another one after a standby has become the primary: numbers of transactions that it never heard of are given once more there."""
 _NOW = "SELECT pg_current_snapshot()::text"
 
 log = logging.getLogger("nacre.store")
@@ -123,6 +125,10 @@ class _Session:
         assert isinstance(raw, psycopg.Connection)
         self.raw = raw
         return self._conn
+
+    @property
+    def is_open(self) -> bool:
+        return self._conn is not None
 
     def run(self, command: bytes) -> None:
         """A command without parameters or rows that anybody looks at. Raises psycopg.Error."""
@@ -197,6 +203,8 @@ class PostgreSQL:
         self._readers = threading.local()
         self._opened: list[_Session] = []
         self._listener: _Listener | None = None
+        self._timeline = ""
+        """Of the server that the writer is connected to."""
         self._reader.read(_check)
 
     def read_now(self, fn: Callable[[sa.Connection], T]) -> T:
@@ -238,6 +246,8 @@ class PostgreSQL:
 
     def _attempt(self, jobs: Sequence[Job]) -> int:
         """Raises _Lost, StoreError, and psycopg.Error; then nothing of it stays."""
+        if not self._writer.is_open:
+            self._timeline = self._writer.ask(_TIMELINE)
         conn = self._writer.open()
         with self._watched():
             self._writer.run(_BEGIN_WRITE)
@@ -309,11 +319,14 @@ class PostgreSQL:
         return None if row is None else row[0]
 
     def _committed(self, number: str) -> bool:
-        """Ask the database, once it is there again, how a commit ended whose answer was lost. False also where it cannot say."""
+        """Ask the database, once it is there again, how a commit ended whose answer was lost. False also where it cannot say: a standby
+        that has taken over may have it or not."""
         end = time.monotonic() + SETTLE_S
         while time.monotonic() < end:
             try:
-                self._writer.open()
+                if self._writer.ask(_TIMELINE) != self._timeline:
+                    self._writer.drop()
+                    return False
                 row = self._writer.raw.execute("SELECT pg_xact_status(%s::text::xid8)", (number,)).fetchone()
                 if row is not None and row[0] != "in progress":
                     return bool(row[0] == "committed")
