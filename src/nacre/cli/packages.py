@@ -20,7 +20,7 @@ class Package:
     name: str
     program: str
     needed_by: str
-    """`node`, `pull`, `build` or `test`."""
+    """`node`, `pull`, `build`, `bench` or `test`."""
     reason: str
 
     def present(self) -> bool:
@@ -37,6 +37,7 @@ PACKAGES = (
     Package("iproute2", "ip", "node", "shows what the node made; `doctor` tries links with it"),
     Package("skopeo", "skopeo", "node", "brings OCI images from registries, and takes them there"),
     Package("mmdebstrap", "mmdebstrap", "build", "builds the image debian"),
+    Package("iperf3", "iperf3", "bench", "measures throughput between hosts"),
     Package("curl", "curl", "test", "speaks to servers as a user does"),
     Package("iputils-ping", "ping", "test", "shows that packets pass, or do not"),
     Package("docker.io", "docker", "test", "the Docker CLI, and an engine to compare with"),

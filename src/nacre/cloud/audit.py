@@ -29,7 +29,7 @@ from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.image import audit as image
 from nacre.cloud.network import audit as network
 from nacre.cloud.volumes import audit as volumes
-from nacre.protocol.messages import Desired, Survey
+from nacre.protocol.messages import Desired, NarrowPath, Survey
 from nacre.store.schema import now
 
 DEADLINE_GRACE_S = 30.0
@@ -68,9 +68,15 @@ async def audit(cloud: Cloud) -> Report:
         after = cloud.store.read_now(_desired, host["id"])
         found, waiting = _compare(host["hostname"], before, after, survey)
         findings += found
+        findings += [_narrow(path, host["hostname"]) for path in survey.narrow]
         pending += waiting
     pending += cloud.store.read_now(_transitions)
     return Report(tuple(findings), pending, len(rows), tuple(unreachable))
+
+
+def _narrow(path: NarrowPath, host: str) -> Finding:
+    problem = f"the way to {path.tunnel_ip} does not carry packets of {path.size} bytes: raise the underlay's MTU, or lower the networks'"
+    return Finding("underlay", path.tunnel_ip, problem, host)
 
 
 def _hosts(conn: sa.Connection) -> list[dict[str, Any]]:

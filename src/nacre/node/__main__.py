@@ -92,6 +92,7 @@ def _apis(config: NodeConfig) -> list[Api]:
 def _real(config: NodeConfig, api: Api) -> Agent:
     """The host that this process runs on, with containers and a data plane in the kernel."""
     from nacre.node.host import drivers
+    from nacre.node.network.paths import underlay_mtu
 
     guests, network, volumes, streams = drivers(config, api, api.ask_name, api.relay, api.password, api.disk)
     host = Host(
@@ -103,6 +104,7 @@ def _real(config: NodeConfig, api: Api) -> Agent:
         hypervisor_type="container",
         tunnel_ip=config.tunnel_ip,
         external=bool(config.external),
+        underlay_mtu=underlay_mtu(config.tunnel_ip),
     )
     return Agent(
         host, api, guests, network, volumes, streams, facts.Facts(config.facts_folders), lambda: examine_host(config.state)

@@ -40,7 +40,7 @@ from nacre.protocol import (
     Welcome,
 )
 from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_api, encode
-from nacre.protocol.messages import Capacity, Survey
+from nacre.protocol.messages import Capacity, NarrowPath, Survey
 from nacre.protocol.names import NameAnswer
 from nacre.protocol.probes import Probe
 from nacre.protocol.streams import CHUNK_BYTES
@@ -53,6 +53,8 @@ BLOB_TIMEOUT_S = 3600.0
 NAME_TIMEOUT_S = 3.0
 DISK_SILENCE_S = 45.0
 """A disk of which nothing came for so long is not coming any more. Longer than a dial may take."""
+UNANSWERED_MS = 10_000
+"""A connection on which nothing was acknowledged for so long is broken (tcp(7), TCP_USER_TIMEOUT), one that is being made too."""
 EXAMINE_AGAIN_S = 30.0
 """After so long a host that was found wanting is examined again: somebody may have seen to it."""
 RELAY_TIMEOUT_S = 660.0
@@ -75,6 +77,7 @@ class Host(msgspec.Struct, frozen=True):
     hypervisor_type: str
     tunnel_ip: str | None = None
     external: bool = False
+    underlay_mtu: int = 0
 
 
 class Refused(ConnectionError):
@@ -200,7 +203,16 @@ def joined_api(config: NodeConfig, host: JoinedHost) -> Api:
     context.check_hostname = False
     context.load_verify_locations(config.authority_file)
     context.load_cert_chain(host.certificate, host.key)
-    return Api(host.host_id, config.gateway_url, aiohttp.TCPConnector(ssl=context, limit=0))
+    return Api(host.host_id, config.gateway_url, aiohttp.TCPConnector(ssl=context, limit=0, socket_factory=_impatient))
+
+
+def _impatient(info: tuple[Any, ...]) -> socket.socket:
+    """A socket that gives up where nobody answers: the kernel would try for a quarter of an hour, and be found again minutes late."""
+    family, kind, protocol = info[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
+    made.setblocking(False)
+    return made
 
 
 def _take(sha256: Any, file: Any, chunk: bytes) -> None:
@@ -323,6 +335,7 @@ class Agent:
                     {**self._facts.all(), **self._volumes.facts()},
                     host.tunnel_ip,
                     host.external,
+                    host.underlay_mtu,
                 )
             )
         )
@@ -451,4 +464,5 @@ class Agent:
 
     async def _survey(self) -> Survey:
         holdings = [*await self._network.survey(), *await self._guests.survey(), *await self._volumes.survey()]
-        return Survey(tuple(holdings), tuple(self._reconciler.observations()))
+        narrow = tuple(NarrowPath(*path) for path in await self._network.narrow_paths())
+        return Survey(tuple(holdings), tuple(self._reconciler.observations()), narrow)

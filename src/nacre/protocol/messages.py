@@ -39,6 +39,8 @@ class Hello(Struct, tag="hello", frozen=True):
     tunnel_ip: str | None = None
     external: bool = False
     """Whether a device of the host leads into the external network's segment: it can bear routers."""
+    underlay_mtu: int = 0
+    """Of the device that bears the tunnel address; 0: unknown, or there is none."""
 
 
 class Item(Struct, frozen=True, omit_defaults=True):
@@ -189,8 +191,17 @@ class Holding(Struct, frozen=True):
     name: str
 
 
+class NarrowPath(Struct, frozen=True):
+    """A way to another host that answers, but not to a packet as large as the networks' tunnels send."""
+
+    tunnel_ip: str
+    size: int
+    """Bytes, with all headers."""
+
+
 class Survey(Struct, frozen=True):
     """The body of a dial-back of kind survey."""
 
     holdings: tuple[Holding, ...]
     observations: tuple[Observation, ...]
+    narrow: tuple[NarrowPath, ...] = ()

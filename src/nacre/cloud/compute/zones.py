@@ -62,6 +62,18 @@ def by_name(conn: sa.Connection, ctx: Context, hostname: str) -> Row:
 _NAMES = Prepared(sa.select(hosts.c.id, hosts.c.hostname))
 
 
+_NAME_OF_SERVER = Prepared(
+    sa.select(hosts.c.id, hosts.c.hostname)
+    .join(servers, servers.c.host_id == hosts.c.id)
+    .where(servers.c.id == sa.bindparam("server"))
+)
+
+
+def name_of_server(conn: sa.Connection, server_id: str) -> dict[str, str]:
+    """The id of the server's host with its name; nothing where it has none."""
+    return {row["id"]: row["hostname"] for row in _NAME_OF_SERVER.rows(conn, server=server_id)}
+
+
 def names(conn: sa.Connection) -> dict[str, str]:
     """Each host's id with its name."""
     return {row["id"]: row["hostname"] for row in _NAMES.rows(conn)}

@@ -192,7 +192,8 @@ def _remove(table: sa.Table, key: tuple[str, ...]) -> Prepared:
     return Prepared(table.delete().where(*_bound(table, key)))
 
 
-_NAMES_ON = Prepared(sa.select(services.c.name).where(*_bound(services, ("node",))).distinct())
+_NAMES_ON = Prepared(sa.select(services.c.name).where(*_bound(services, ("node",))))
+"""Not `distinct`: for that SQLite would walk the whole project in the order of the names."""
 
 
 def _one(change: Change, table: sa.Table, **key: Any) -> Row | None:
@@ -217,7 +218,8 @@ def has_services(change: Change, node: str) -> bool:
 
 def _services_on(change: Change, node: str) -> list[str]:
     """The topics of the services on a node: whoever reads them is shown the node too."""
-    return [f"service/{name}" for name in _NAMES_ON.scalars(change.conn, project_id=change.project_id, node=node)]
+    names = _NAMES_ON.scalars(change.conn, project_id=change.project_id, node=node)
+    return [f"service/{name}" for name in dict.fromkeys(names)]
 
 
 # What is read: rows, with the index of the topics they belong to.

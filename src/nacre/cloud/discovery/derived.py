@@ -52,7 +52,10 @@ _ADDRESSES = Prepared(
 )
 _TAKEN = Prepared(
     sa.select(services.c.node, services.c.id).where(
-        services.c.project_id == sa.bindparam("project"), services.c.server_id.is_not(None), among(services.c.id)
+        services.c.project_id == sa.bindparam("project"),
+        among(services.c.node, "nodes"),
+        among(services.c.id),
+        services.c.server_id.is_not(None),
     )
 )
 _REGISTERED = Prepared(sa.select(services).where(among(services.c.server_id)))
@@ -113,7 +116,8 @@ def _fresh(
     fresh = [key for key, (server_id, service) in after.items() if not _same(before.get(key), server_id, service)]
     new = [key for key in fresh if key not in before]
     if new:
-        taken = _TAKEN.rows(conn, project=project_id, ids=[ident for _, ident in new])
+        at = list({node for node, _ in new})
+        taken = _TAKEN.rows(conn, project=project_id, nodes=at, ids=[ident for _, ident in new])
         others = {(row["node"], row["id"]) for row in taken} - before.keys()
         fresh = [key for key in fresh if key not in others]
     return fresh

@@ -15,7 +15,7 @@ from nacre.store import Store
 
 SWEEP_EVERY_S = 1.0
 RECONCILED_AT_ONCE = 20
-RECONCILE_PAUSE_S = 0.02
+RECONCILE_PAUSE_S = 0.05
 """Between two such lots: nobody waits for them, and whoever waits for something else is not to wait for many of them."""
 HOSTS_EVERY_S = 30.0
 """How often all hosts' checks are compared with the hosts, where none came or went."""

@@ -33,6 +33,7 @@ hosts = table(
     text("acceptance_cause", default=""),
     boolean("external", default=False),
     boolean("lost", default=False),
+    integer("underlay_mtu", default=0),
     moment("created_at"),
     moment("updated_at"),
 )

@@ -19,6 +19,7 @@ from nacre.node.metadata import MetadataService
 from nacre.node.network.applying import Applier
 from nacre.node.network.listening import CATALOG_PORT, METADATA_PORT, listen, listen_for_names, open_inside
 from nacre.node.network.namespaces import Namespace
+from nacre.node.network.paths import too_narrow
 from nacre.node.network.probing import probe
 from nacre.node.network.survey import survey
 from nacre.node.relay import RelayService
@@ -121,12 +122,6 @@ class LinuxNetworkDriver:
         plane = self._applier.networks.get(network_id)
         return None if plane is None else (plane.network, plane.version, tuple(plane.ports.values()))
 
-    async def silence(self) -> None:
-        await self._run(self._applier.silence)
-
-    async def speak(self) -> None:
-        await self._run(self._applier.speak)
-
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         """Besides LookupError raises OSError with the cause: a bridge that is full, a guest that went away."""
         return await self._run(self._applier.plug, port_id, netns, interface)
@@ -206,8 +201,8 @@ class LinuxNetworkDriver:
         found = [port for port in tuple(self._applier.by_device.get(device_id, {}).values()) if port.local]
         return [(port, planes[port.network_id].network) for port in found if port.network_id in planes]
 
-    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
-        await self._run(self._applier.fence.set, self._applier.networks, port_ids, until_s)
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
+        await self._run(self._applier.fence.set, self._applier.networks, port_ids, until_s, cut)
 
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         plane = self._applier.networks.get(network_id)
@@ -234,6 +229,9 @@ class LinuxNetworkDriver:
             with contextlib.suppress(OSError):  # Then the survey shows them.
                 await self._run(self._applier.parting.sweep)
         return await self._run(survey, self._config.cloud_id)
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return await asyncio.to_thread(too_narrow, await self._run(self._applier.tunnel_sizes))
 
     async def close(self) -> None:
         if self._metadata is not None:

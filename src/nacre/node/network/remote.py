@@ -134,9 +134,9 @@ class RemoteNetworks:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
-    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
         """Of ports that a plugin has made, nothing is known that could be cut: the data plane's own are."""
-        await self._inner.fence(port_ids, until_s)
+        await self._inner.fence(port_ids, until_s, cut)
 
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         port = self._ports.get(port_id)
@@ -314,17 +314,14 @@ class RemoteNetworks:
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         return self._ports.get(port_id) or await self._inner.await_port(port_id, timeout_s)
 
-    async def silence(self) -> None:
-        await self._inner.silence()
-
-    async def speak(self) -> None:
-        await self._inner.speak()
-
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         return await self._inner.probe(network_id, asked)
 
     async def meters(self, router_id: str) -> dict[str, tuple[int, int]]:
         return await self._inner.meters(router_id)
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return await self._inner.narrow_paths()
 
     async def survey(self) -> list[Holding]:
         """What plugins hold for this cloud is what is on record: each record is written before the plugin is asked."""

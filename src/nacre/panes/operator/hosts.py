@@ -14,7 +14,7 @@ from nacre.panes.edge.times import seconds
 
 SHOWN = (
     *("id", "hostname", "enabled", "disabled_reason", "availability_zone", "hypervisor_type", "tunnel_ip"),
-    *("enrolled", "acceptance", "acceptance_cause", "external", "lost", "guests", "labels"),
+    *("enrolled", "acceptance", "acceptance_cause", "external", "lost", "underlay_mtu", "guests", "labels"),
 )
 BOOK = ("vcpus", "memory_mb", "disk_gb", "claimed_vcpus", "claimed_memory_mb", "claimed_disk_gb", "created_at", "updated_at")
 """What one host's view has beyond that."""

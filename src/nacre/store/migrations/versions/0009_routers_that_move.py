@@ -13,6 +13,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column('external', sa.Boolean(), server_default='0', nullable=False))
         batch_op.add_column(sa.Column('lost', sa.Boolean(), server_default='0', nullable=False))
 
+        batch_op.add_column(sa.Column('underlay_mtu', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), server_default='0', nullable=False))
+
     with op.batch_alter_table('network_routers', schema=None) as batch_op:
         batch_op.add_column(sa.Column('ha', sa.Boolean(), server_default='0', nullable=False))
 
