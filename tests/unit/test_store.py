@@ -309,9 +309,9 @@ def test_a_store_that_is_none_says_so() -> None:
 
 
 def test_one_process_at_a_time_serves_over_a_database(server: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nacre.store import postgresql
+    from nacre.store import listening
 
-    monkeypatch.setattr(postgresql, "OWN_WAIT_S", 3.0)
+    monkeypatch.setattr(listening, "OWN_WAIT_S", 3.0)
 
     async def story() -> None:
         url = server.database()
@@ -321,7 +321,7 @@ def test_one_process_at_a_time_serves_over_a_database(server: Cluster, monkeypat
         with pytest.raises(StoreError, match="another API process"):
             await other.own(lambda: None)
         # Both lose their connections; sooner or later the second is the first to be back, and the first one is told.
-        monkeypatch.setattr(postgresql, "LISTEN_TURN_S", 0.05)
+        monkeypatch.setattr(listening, "LISTEN_TURN_S", 0.05)
         while not lost.is_set():
             await asyncio.to_thread(server.kill_backends)
             await asyncio.sleep(1.0)
