@@ -1,6 +1,8 @@
 """The store's promises, on SQLite and on PostgreSQL."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -333,3 +335,8 @@ def test_one_process_at_a_time_serves_over_a_database(server: Cluster, monkeypat
         third.close()
 
     told(story)
+
+
+def test_who_keeps_to_sqlite_imports_nothing_of_postgresql() -> None:
+    code = "import sys, nacre.api.__main__, nacre.cli.up; sys.exit('psycopg' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
