@@ -145,7 +145,8 @@ class ContainerDriver:
         """Take over what an earlier process left of one guest, and say what became of it meanwhile."""
         record, parts = self._records[guest_id], self.parts
         if record.boot_id not in ("", self._boot_id):
-            await self._survive_reboot(record)
+            restarts.after_the_hosts(record)
+            self._save(record)
         elif record.phase in ("created", "starting", "stopping"):
             await asyncio.to_thread(parts.clear, guest_id)
             record.phase = "stopped" if record.met else "building"
@@ -160,21 +161,6 @@ class ContainerDriver:
         if record.restarting:
             self._restart_later(record)
         self._observe(await self._seen(record))
-
-    async def _survive_reboot(self, record: Record) -> None:
-        """The host was restarted: nothing of the guest is left but its disk."""
-        was_up = record.phase in ("running", "starting", "stopping")
-        record.plugged, record.boot_id = (), ""
-        record.phase = "stopped" if record.phase != "building" else "building"
-        record.fault = "the host was restarted" if was_up else record.fault
-        if was_up and record.guest.container is not None:
-            record.exit_code, record.ended, record.finished_at = restarts.HOST_RESTARTED, True, time.time()
-            record.restarting, record.restart_pause_s = restarts.is_due(record), restarts.PAUSE_MIN_S
-        elif was_up:
-            # It did not end by itself: what was asked for is yet to be met again. Said of this very generation, `stopped` would become
-            # what is wanted.
-            record.met = min(record.met, record.guest.generation - 1)
-        self._save(record)
 
     async def apply(self, guest: Guest) -> Observation:
         if not is_guest_id(guest.id):

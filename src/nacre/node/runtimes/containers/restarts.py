@@ -3,6 +3,8 @@
 The node obeys them by itself, also after a restart of its own or of the host. A container that was told to end stays ended.
 """
 
+import time
+
 from nacre.node.runtimes.containers.records import Record
 from nacre.protocol.guests import Guest
 
@@ -39,3 +41,18 @@ def next_pause_s(record: Record, ran_s: float) -> float:
     if record.restart_pause_s == 0 or ran_s >= LONG_RUN_S:
         return PAUSE_MIN_S
     return min(record.restart_pause_s * 2, PAUSE_MAX_S)
+
+
+def after_the_hosts(record: Record) -> None:
+    """The host was restarted: nothing of the guest is left but its disk."""
+    was_up = record.phase in ("running", "starting", "stopping")
+    record.plugged, record.boot_id = (), ""
+    record.phase = "stopped" if record.phase != "building" else "building"
+    record.fault = "the host was restarted" if was_up else record.fault
+    if was_up and record.guest.container is not None:
+        record.exit_code, record.ended, record.finished_at = HOST_RESTARTED, True, time.time()
+        record.restarting, record.restart_pause_s = is_due(record), PAUSE_MIN_S
+    elif was_up:
+        # It did not end by itself: what was asked for is yet to be met again. Said of this very generation, `stopped` would become
+        # what is wanted.
+        record.met = min(record.met, record.guest.generation - 1)
