@@ -63,7 +63,7 @@ class RemoteNetworks:
     def __init__(self, config: NodeConfig, inner: LinuxNetworkDriver, plugins: NetworkPlugins | None = None) -> None:
         self._inner, self._plugins = inner, plugins or NetworkPlugins()
         self._folder = config.state / FOLDER
-        self._boot_id = config.boot_id or kernel.boot_id()
+        self._boot_id = kernel.boot_id() + config.boot_id
         self._networks: dict[str, NetworkRecord] = {}
         self._endpoints: dict[str, EndpointRecord] = {}
         self._wanted: dict[str, Network] = {}

@@ -56,7 +56,7 @@ class ContainerDriver:
         self._watch = Watch(self._ended, self._monitor_ended)
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts: dict[str, asyncio.Task[None]] = {}
-        self._boot_id = config.boot_id or kernel.boot_id()
+        self._boot_id = kernel.boot_id() + config.boot_id
         self._parts: Containers | None = None
         self._health: Health | None = None
         self._steps: Power | None = None
