@@ -387,6 +387,11 @@ class Containers:
         """The files go last, and the record with them: until then another try knows what there is. Raises OSError."""
         self.trash.take(self.layout.guest(guest_id).root)
 
+    def close(self) -> None:
+        """Let go of threads and helpers; the guests run on."""
+        for part in (self.launcher, self.slots, self.cgroups, self.trash):
+            part.close()
+
     def prepare_host(self, busybox: Path) -> None:
         """What all guests share: the folder of guests and a busybox of our own, linked into each seed."""
         self.layout.guests.mkdir(mode=0o711, parents=True, exist_ok=True)

@@ -229,8 +229,7 @@ class ContainerDriver:
         record = self._records.get(guest.id)
         if record is None:
             home = self._bindings.home(guest)
-            slot = self.parts.slots.take_ready()
-            if slot is None:
+            if (slot := self.parts.slots.take_ready()) is None:
                 slot = await asyncio.to_thread(self.parts.slots.take)
             record = self._records[guest.id] = Record(guest, slot, home)
             (self.parts.layout.guests / guest.id).mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -367,10 +366,7 @@ class ContainerDriver:
         self._watch.close()
         if self._parts is not None:
             await self.health.close()
-            await asyncio.to_thread(self._parts.launcher.close)
-            await asyncio.to_thread(self._parts.slots.close)
-            await asyncio.to_thread(self._parts.cgroups.close)
-            await asyncio.to_thread(self._parts.trash.close)
+            await asyncio.to_thread(self._parts.close)
 
     async def _seen(self, record: Record, request_id: str = "", timings_ms: dict[str, float] | None = None) -> Observation:
         """What is there, as an observation."""
