@@ -384,7 +384,12 @@ class Containers:
             self.slots.destroy(slot)
 
     def forget(self, guest_id: str) -> None:
-        """The files go last, and the record with them: until then another try knows what there is. Raises OSError."""
+        """The files go last, and the record with them: until then another try knows what there is. Raises OSError.
+
+        Blocks only while very many files wait for their deletion.
+        """
+        if self.trash.is_full:
+            self.trash.settle()
         self.trash.take(self.layout.guest(guest_id).root)
 
     def close(self) -> None:

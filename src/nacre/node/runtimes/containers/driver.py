@@ -341,7 +341,7 @@ class ContainerDriver:
                 await asyncio.to_thread(self.parts.unmake, guest_id, free)
                 if record is not None:
                     await self._bindings.let_go(record)
-                self.parts.forget(guest_id)
+                await asyncio.to_thread(self.parts.forget, guest_id)
             except OSError as error:
                 return Observation("guest", guest_id, "error", fault=f"cannot be removed: {words(error)}")
             self._records.pop(guest_id, None)
