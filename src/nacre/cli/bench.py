@@ -24,7 +24,7 @@ BENCHMARKS: dict[str, tuple[Benchmark, str]] = {
     "cli": (startup.cli, "80 ms"),
     "up": (startup.up, "2 s to the first token (goal 1 s); PSS 150 MB (goal 100)"),
     "boot": (boot.single, "p50 60 ms, p95 120 ms; 5 times faster than docker run (goal 40 ms)"),
-    "docker": (peers.docker, "the peer of boot"),
+    "docker": (peers.docker, "the peer of boot, in turn with it: 5 times as slow"),
     "containers": (containers.beside_dockerd, REACH_CONTAINERS),
     "burst": (boot.burst, "800 ACTIVE in 20 s (goal 8 s)"),
     "tokens": (load.validation, "8,000/s repeated, 5,000/s first seen (goal 10,000)"),
