@@ -1,7 +1,9 @@
 """Cold migration and resize between three simulated hosts, one of which is a process of its own."""
 
+import contextlib
 import json
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from tests.functional.test_compute_recovery import Cloud, _image, _stranger
 from tests.functional.test_compute_servers import BASE, NOBODY, at
+from tests.postgres import on_postgresql
 from tests.processes import Processes, wait_for
 from tests.support import Answer
 
@@ -259,5 +262,29 @@ def test_a_host_is_drained_and_says_what_stays(cloud: Hosts) -> None:
     assert cloud.admin("GET", path).json["host"]["drain"] is None
     for ident in idents:
         cloud.delete(ident)
+    cloud.sound()
+    assert cloud.claims() == before
+
+
+@pytest.mark.skipif(on_postgresql(), reason="the deadline is put into the past by hand, in SQLite's file")
+def test_a_disk_that_does_not_come_in_time_leaves_the_server_where_it_was(cloud: Hosts) -> None:
+    before = cloud.claims()
+    ident = cloud.create()
+    while cloud.host_of(ident) == AWAY:
+        cloud.delete(ident)
+        ident = cloud.create()
+    host = cloud.host_of(ident)
+    cloud.signal_away(signal.SIGSTOP)
+    assert cloud.migrate(ident, AWAY).status == 202
+    wait_for(lambda: cloud.status(ident) == "migrating", "the disk to be waited for")
+    with contextlib.closing(sqlite3.connect(cloud.processes.state / "api/nacre.sqlite", timeout=60)) as store, store:
+        store.execute("UPDATE servers SET deadline = 1 WHERE id = ?", (ident,))
+    wait_for(lambda: cloud.status(ident) in ("reverting", "error"), "the deadline to be seen")
+    cloud.signal_away(signal.SIGCONT)
+    cloud.reach(ident, "ACTIVE")
+    assert (cloud.host_of(ident), cloud.status(ident)) == (host, "error")
+    actions = cloud.member("GET", f"{BASE}/servers/{ident}/os-instance-actions").json["instanceActions"]
+    assert (actions[0]["action"], actions[0]["message"]) == ("migrate", "Error")
+    cloud.delete(ident)
     cloud.sound()
     assert cloud.claims() == before
