@@ -1,6 +1,7 @@
 """PostgreSQL for tests: a cluster of its own from Debian's package, in a temporary directory, on a port of loopback, with a password."""
 
 import atexit
+import contextlib
 import os
 import pwd
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 PASSWORD = "tests-only"
+PREFIX = "nacre-postgres-"
 START_S = 60
 SETTINGS = {
     # What a kill of the server must not lose is in the kernel's hands already; what a power cut would lose is not this tests' matter.
@@ -36,13 +38,31 @@ def _connect(url: str) -> Any:
     return psycopg.connect(url, autocommit=True)
 
 
+def _sweep(programs: Path) -> None:
+    """End the clusters whose test run was killed: a server is nobody's child."""
+    for maker in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/maker"):
+        with contextlib.suppress(OSError, ValueError):
+            if not Path(f"/proc/{int(maker.read_text())}").exists():
+                _remove(programs, maker.parent)
+
+
+def _remove(programs: Path, directory: Path) -> None:
+    owner = directory.stat().st_uid
+    command = [str(programs / "pg_ctl"), "-D", str(directory / "data"), "-m", "immediate", "stop"]
+    who: dict[str, Any] = {"user": owner, "extra_groups": []} if os.getuid() == 0 and owner else {}
+    subprocess.run(command, capture_output=True, check=False, cwd="/", **who)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 class Cluster:
     """One server. `stop` and `start` again keep what is in it."""
 
     def __init__(self, primary: "Cluster | None" = None, **settings: str) -> None:
         """`primary`: be its standby, which has each transaction before that one answers."""
         self._programs = _programs()
-        self.directory = Path(tempfile.mkdtemp(prefix="nacre-postgres-"))
+        _sweep(self._programs)
+        self.directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+        (self.directory / "maker").write_text(str(os.getpid()))
         self._data = self.directory / "data"
         self._as: dict[str, Any] = {"cwd": "/"}
         if os.getuid() == 0:
@@ -110,9 +130,7 @@ class Cluster:
 
     def close(self) -> None:
         atexit.unregister(self.close)
-        command = [str(self._programs / "pg_ctl"), "-D", str(self._data), "-m", "immediate", "stop"]
-        subprocess.run(command, capture_output=True, check=False, **self._as)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        _remove(self._programs, self.directory)
 
 
 _shared: list[Cluster] = []
