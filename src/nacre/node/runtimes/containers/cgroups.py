@@ -27,6 +27,8 @@ REMOVE_TRIES_MAX = 200
 REMOVE_PAUSE_S = 0.01
 HOT_EVERY_S = 0.003
 """Less than the shortest grace period of the kernel."""
+HOT_GUESTS_MAX = 2
+"""More guests than this that are made at once keep the lock warm by themselves."""
 _SYSTEMD_NAME = "name=systemd"
 _DELEGATED = ("cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control", "memory.oom.group")
 _ROOT = Path("/sys/fs/cgroup")
@@ -351,7 +353,8 @@ class _Heat:
         # Where this cannot be done the guests wait for the kernel, as they would without.
         with contextlib.suppress(OSError, LookupError), subprocess.Popen(["/bin/busybox", "cat"], stdin=subprocess.PIPE) as moved:
             while self._is_wanted():
-                _write(self._processes_of(moved.pid), str(moved.pid))
+                if self._wanted <= HOT_GUESTS_MAX:
+                    _write(self._processes_of(moved.pid), str(moved.pid))
                 time.sleep(HOT_EVERY_S)
 
     def _is_wanted(self) -> bool:

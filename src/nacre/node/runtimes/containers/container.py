@@ -384,8 +384,18 @@ class Containers:
             self.slots.destroy(slot)
 
     def forget(self, guest_id: str) -> None:
-        """The files go last, and the record with them: until then another try knows what there is. Raises OSError."""
+        """The files go last, and the record with them: until then another try knows what there is. Raises OSError.
+
+        Blocks only while very many files wait for their deletion.
+        """
+        if self.trash.is_full:
+            self.trash.settle()
         self.trash.take(self.layout.guest(guest_id).root)
+
+    def close(self) -> None:
+        """Let go of threads and helpers; the guests run on."""
+        for part in (self.launcher, self.slots, self.cgroups, self.trash):
+            part.close()
 
     def prepare_host(self, busybox: Path) -> None:
         """What all guests share: the folder of guests and a busybox of our own, linked into each seed."""

@@ -215,8 +215,7 @@ class ContainerDriver:
         record = self._records.get(guest.id)
         if record is None:
             home = self._bindings.home(guest)
-            slot = self.parts.slots.take_ready()
-            if slot is None:
+            if (slot := self.parts.slots.take_ready()) is None:
                 slot = await asyncio.to_thread(self.parts.slots.take)
             record = self._records[guest.id] = Record(guest, slot, home)
             (self.parts.layout.guests / guest.id).mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -328,7 +327,7 @@ class ContainerDriver:
                 await asyncio.to_thread(self.parts.unmake, guest_id, free)
                 if record is not None:
                     await self._bindings.let_go(record)
-                self.parts.forget(guest_id)
+                await asyncio.to_thread(self.parts.forget, guest_id)
             except OSError as error:
                 return Observation("guest", guest_id, "error", fault=f"cannot be removed: {words(error)}")
             self._records.pop(guest_id, None)
@@ -353,10 +352,7 @@ class ContainerDriver:
         self._watch.close()
         if self._parts is not None:
             await self.health.close()
-            await asyncio.to_thread(self._parts.launcher.close)
-            await asyncio.to_thread(self._parts.slots.close)
-            await asyncio.to_thread(self._parts.cgroups.close)
-            await asyncio.to_thread(self._parts.trash.close)
+            await asyncio.to_thread(self._parts.close)
 
     async def _seen(self, record: Record, request_id: str = "", timings_ms: dict[str, float] | None = None) -> Observation:
         """What is there, as an observation."""

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SETTLE_WAIT_S = 10.0
+PENDING_MAX = 64
+"""How many folders may wait for their deletion: whoever removes another guest waits for these first."""
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,11 @@ class Trash:
         self._worker = ThreadPoolExecutor(1, "trash")
         self._numbers = itertools.count(time.time_ns())
         """No name comes twice, also not of a guest that came back and was removed again."""
+        self._pending: set[Path] = set()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._pending) >= PENDING_MAX
 
     def start(self) -> None:
         """Delete what an earlier process left."""
@@ -47,9 +54,10 @@ class Trash:
             self._worker.submit(lambda: None).result(SETTLE_WAIT_S)
 
     def left(self) -> Iterator[tuple[str, Path]]:
-        """What is still here: the name that it had, and where it lies."""
+        """What could not be deleted: the name that it had, and where it lies. What waits for it or is under way is not left."""
         for path in self._folder.iterdir() if self._folder.is_dir() else ():
-            yield path.name.partition(".")[0], path
+            if path not in self._pending:
+                yield path.name.partition(".")[0], path
 
     def close(self) -> None:
         """Waits for the tree that is being deleted; the others are the next process's."""
@@ -57,6 +65,7 @@ class Trash:
 
     def _submit(self, path: Path) -> None:
         with contextlib.suppress(RuntimeError):  # Closed meanwhile: the next process deletes it.
+            self._pending.add(path)
             self._worker.submit(self._delete, path)
 
     def _delete(self, path: Path) -> None:
@@ -64,3 +73,5 @@ class Trash:
             shutil.rmtree(path)
         except OSError as error:
             log.warning("files of a removed guest stay in %s: %s", path, error)
+        finally:
+            self._pending.discard(path)
