@@ -95,9 +95,10 @@ def heard(lab: Lab, client: Client, router: str) -> Iterator[Callable[[], dict[s
     ports = client("GET", f"/network/v2.0/ports?device_id={router}&device_owner=network:router_gateway").json["ports"]
     enter = ("nsenter", f"--net=/run/netns/{lab.layout.switch}", "nft")
     ends = ("api", *lab.layout.names)
-    rules = [f'ether saddr {ports[0]["mac_address"]} iifname "{lab.layout.outer(end)}" counter comment "{end}";' for end in ends]
-    chain = f"type filter hook prerouting priority -300; {' '.join(rules)}"
-    subprocess.run([*enter, "-f", "-"], input=f"table bridge heard {{ chain c {{ {chain} }} }}", text=True, check=True)
+    rules = [f'ether saddr {ports[0]["mac_address"]} iifname "{lab.layout.outer(end)}" counter comment "{end}"' for end in ends]
+    chain = "\n".join(("type filter hook prerouting priority -300; policy accept;", *rules))
+    table = f"table bridge heard {{\nchain c {{\n{chain}\n}}\n}}\n"
+    subprocess.run([*enter, "-f", "-"], input=table, text=True, check=True)
 
     def frames() -> dict[str, int]:
         shown = subprocess.run([*enter, "-j", "list", "table", "bridge", "heard"], capture_output=True, check=True).stdout

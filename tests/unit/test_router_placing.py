@@ -21,7 +21,7 @@ def three(conn: sa.Connection) -> dict[str, Host]:
     for ident in ("h1", "h2", "h3", "h4"):
         add_host(conn, ident)
     conn.execute(hosts.update().where(hosts.c.id != "h1").values(enrolled=True))
-    conn.execute(hosts.update().where(hosts.c.id.in_(("h2", "h3"))).values(external=True))
+    conn.execute(hosts.update().where(hosts.c.id != "h4").values(external=True))
     return {ident: Host(conn, ident) for ident in ("h1", "h2", "h3", "h4")}
 
 
@@ -62,6 +62,12 @@ def test_they_are_spread_over_those_that_reach_the_outside(conn: sa.Connection, 
     conn.execute(hosts.update().where(hosts.c.id == "h3").values(acceptance="failed"))
     assert bearer(conn, router(conn, public, "10.9.0.0/24")) == "h1"
     assert presence(conn) == []
+
+
+def test_a_device_that_does_not_lead_to_the_own_machine_is_no_way_out(conn: sa.Connection, three: dict[str, Host]) -> None:
+    conn.execute(hosts.update().where(hosts.c.id == "h1").values(external=False))
+    public = outside(conn)
+    assert {bearer(conn, router(conn, public, f"10.{number}.0.0/24")) for number in range(3)} == {"h1"}
 
 
 def test_the_own_machine_keeps_the_outside_and_leads_to_what_is_not_hidden(conn: sa.Connection, three: dict[str, Host]) -> None:

@@ -1,6 +1,7 @@
 """Which host bears a router: chosen when the router first has an interface or a gateway, and again when a router that is `ha` loses it.
 
-A host can bear routers that reaches the external network's segment: the cloud's own machine, and those that joined with `--external`.
+A host can bear routers that reaches the external network's segment: the cloud's own machine, and those that joined with `--external` to one
+that has such a device itself.
 """
 
 from typing import Any
@@ -39,7 +40,11 @@ def choose(conn: sa.Connection, *, own: bool = False) -> str | None:
 
 def fit(*, own: bool = False) -> sa.Select[Any]:
     """The ids of the hosts that can bear routers."""
-    reaches = hosts.c.enrolled.is_(False) if own else sa.or_(hosts.c.enrolled.is_(False), hosts.c.external.is_(True))
+    mine = hosts.alias("mine")
+    joined_up = sa.exists().where(mine.c.enrolled.is_(False), mine.c.external.is_(True))
+    # Another host's device leads to the gateway address only where the cloud's own machine has one on the same segment.
+    elsewhere = sa.and_(hosts.c.external.is_(True), joined_up)
+    reaches = hosts.c.enrolled.is_(False) if own else sa.or_(hosts.c.enrolled.is_(False), elsewhere)
     sound = (hosts.c.enabled.is_(True), hosts.c.lost.is_(False), hosts.c.forced_down.is_(False), hosts.c.acceptance == "accepted")
     return sa.select(hosts.c.id).select_from(hosts).where(reaches, *sound)
 
