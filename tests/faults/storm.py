@@ -32,7 +32,7 @@ class Storm(threading.Thread):
         self.promised: set[str] = set()
         self.deleted: set[str] = set()
         self.doubtful: set[str] = set()
-        """A delete was asked for and never answered: it may have been done."""
+        """A delete was asked for and never answered, or with "the store is not there": it may have been done."""
         self.stopping = threading.Event()
         self.error: BaseException | None = None
 
@@ -67,7 +67,8 @@ class Storm(threading.Thread):
         ident = self.random.choice(living)
         self.doubtful.add(ident)
         answer = self.client("DELETE", f"/compute/v2.1/servers/{ident}")
-        self.doubtful.discard(ident)
+        if answer.status != 503:
+            self.doubtful.discard(ident)
         assert answer.status in (204, 404) or answer.status in REFUSALS, answer.body
         if answer.status in (204, 404):
             self.deleted.add(ident)

@@ -26,7 +26,7 @@ def cloud(tmp_path: Path) -> Iterator[Processes]:
     cloud = Processes(tmp_path, simulate=3)
     node, api = (json.loads((tmp_path / f"run/{name}.json").read_text()) for name in ("node", "api"))
     (tmp_path / "run/node-away.json").write_text(json.dumps({**node, "simulated_hosts": 1, "simulated_first": 3}))
-    (tmp_path / "run/api.json").write_text(json.dumps({**api, "lease_s": LEASE_S}))
+    (tmp_path / "run/api.json").write_text(json.dumps({**api, "hosts": {"lease_s": LEASE_S}}))
     cloud.simulate = 4
     for name in ("api", "node", "node-away"):
         cloud.start(name)

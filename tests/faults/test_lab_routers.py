@@ -3,12 +3,14 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.faults.lab import Lab, Room, reaches, running
 from tests.processes import wait_for
+from tests.support import Client
 
 pytestmark = pytest.mark.root
 PINGS = 200
@@ -56,6 +58,56 @@ def test_an_ha_router_moves_when_its_host_dies_and_is_not_doubled_when_it_return
     assert not lab.left("h1", router)
     assert room.bearer(router) == bearer
     assert reaches(floating)
+
+
+def test_a_router_is_not_heard_twice_when_its_host_is_cut_off(lab: Lab) -> None:
+    """The segment outside is whole, the way to the API is not: the host falls silent before another one speaks, and stays so until it has
+    heard that the router is no more its own."""
+    client = lab.login()
+    room = Room(lab, client, "split", "10.14.0.0/24")
+    room.open_doors()
+    router = room.router(name="split", ha=True)
+    floating = room.floating(room.boot("h2"))
+    room.place(router, "h1")
+    wait_for(lambda: lab.left("h1", router) and reaches(floating), "the floating IP by h1")
+    with heard(lab, client, router) as frames:
+        assert reaches(floating)
+        assert frames()["h1"] > 0
+        lab.run("cut", "h1", "api")
+        wait_for(lambda: room.bearer(router) not in ("h1", ""), "the router to be moved")
+        assert lab.left("h1", router), "its host has not heard of it"
+        wait_for(lambda: reaches(floating), "the floating IP by another host")
+        silent = frames()["h1"]
+        for _ in range(20):
+            assert reaches(floating)
+        assert frames()["h1"] == silent, "the former host is silent"
+        lab.run("heal")
+        wait_for(lambda: "h1" in lab.up(), "h1 to be back")
+        wait_for(lambda: not lab.left("h1", router), "the stale copy to be gone")
+        assert frames()["h1"] == silent, "it has not spoken once more"
+    assert reaches(floating)
+    lab.audited(client)
+
+
+@contextmanager
+def heard(lab: Lab, client: Client, router: str) -> Iterator[Callable[[], dict[str, int]]]:
+    """How many frames from the router's own address outside have come by each host's cable of the external segment."""
+    ports = client("GET", f"/network/v2.0/ports?device_id={router}&device_owner=network:router_gateway").json["ports"]
+    enter = ("nsenter", f"--net=/run/netns/{lab.layout.switch}", "nft")
+    ends = ("api", *lab.layout.names)
+    rules = [f'ether saddr {ports[0]["mac_address"]} iifname "{lab.layout.outer(end)}" counter comment "{end}";' for end in ends]
+    chain = f"type filter hook prerouting priority -300; {' '.join(rules)}"
+    subprocess.run([*enter, "-f", "-"], input=f"table bridge heard {{ chain c {{ {chain} }} }}", text=True, check=True)
+
+    def frames() -> dict[str, int]:
+        shown = subprocess.run([*enter, "-j", "list", "table", "bridge", "heard"], capture_output=True, check=True).stdout
+        rules = [each["rule"] for each in json.loads(shown)["nftables"] if "rule" in each]
+        return {rule["comment"]: next(part["counter"]["packets"] for part in rule["expr"] if "counter" in part) for rule in rules}
+
+    try:
+        yield frames
+    finally:
+        subprocess.run([*enter, "delete table bridge heard"], check=True)
 
 
 def external_gateway(lab: Lab) -> str:

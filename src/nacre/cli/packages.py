@@ -44,8 +44,7 @@ PACKAGES = (
     Package("docker-compose", "docker-compose", "test", "compose files, as their users run them"),
     Package("bind9-dnsutils", "dig", "test", "asks the networks' resolvers"),
     Package("faketime", "faketime", "test", "lets a process's clock jump"),
-    Package("postgresql", "pg_ctlcluster", "test", "a store for several API processes"),
-    Package("haproxy", "haproxy", "test", "stands before several API processes"),
+    Package("postgresql", "pg_ctlcluster", "test", "the store of some tests' clouds"),
     Package("git", "git", "test", "names the files that test_tidy looks at"),
 )
 

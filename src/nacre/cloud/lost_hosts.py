@@ -4,6 +4,7 @@ Which hosts are lost `hosts.liveness` says, for which servers this is wanted `co
 Docker's rescheduled. A server for which there is no host now is tried again.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
 from weakref import WeakKeyDictionary
@@ -31,6 +32,7 @@ from nacre.store.schema import new_id
 
 EVERY_S = 0.5
 TRIES_PER_TURN_MAX = 200
+AT_ONCE_MAX = 16
 RETRY_S = 20.0
 """How long a server for which there was no host waits for the next try, while the same hosts are alive."""
 
@@ -75,8 +77,10 @@ async def leave(cloud: Cloud) -> None:
         work[ident] = lambda conn, one: _evacuate(conn, one, known)
     for ident in cloud.store.read_now(rescheduling.on_hosts, lost):
         work[ident] = lambda conn, one: rescheduling.move(conn, one, alive, known.ratios, known.facts, known.strategy)
-    for ident in memory.due(work, alive):
-        await _try(cloud, memory, ident, work[ident])
+    due = memory.due(work, alive)
+    for start in range(0, len(due), AT_ONCE_MAX):
+        # In this order, and with one sync to disk for all that wait together (see `store.engine`).
+        await asyncio.gather(*(_try(cloud, memory, ident, work[ident]) for ident in due[start : start + AT_ONCE_MAX]))
 
 
 async def _try(cloud: Cloud, memory: Memory, ident: str, move: Callable[[sa.Connection, str], str | None]) -> None:

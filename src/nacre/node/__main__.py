@@ -98,7 +98,7 @@ def _real(config: NodeConfig, api: Api) -> Agent:
     host = Host(
         id=config.host_id,
         hostname=config.hostname or facts.hostname(),
-        boot_id=config.boot_id or facts.boot_id(),
+        boot_id=facts.boot_id() + config.boot_id,
         capacity=facts.capacity(config.state),
         runtimes=("container",),
         hypervisor_type="container",

@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -388,9 +388,12 @@ class Agent:
                 if self._fetch_again:
                     await self._fetch(websocket)
             case Dial():
-                task = asyncio.create_task(talks.answer(self._api.session, frame, self._whole, self._streams))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._start(talks.answer(self._api.session, frame, self._whole, self._streams))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _fetch(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         """Ask for what changed; at most one question is under way."""

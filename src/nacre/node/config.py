@@ -44,7 +44,7 @@ class NodeConfig(Struct, frozen=True):
     external: str = ""
     """A device of this host that leads into the external network's segment and is given to it whole; empty: there is none."""
     boot_id: str = ""
-    """What stands for the kernel's boot id where several hosts share one kernel and each is restarted alone (a lab); empty: the kernel's."""
+    """Added to the kernel's boot id where several hosts share one kernel and each is restarted alone (a lab)."""
 
     @property
     def facts_folders(self) -> tuple[Path, ...]:

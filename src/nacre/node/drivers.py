@@ -59,12 +59,6 @@ class NetworkDriver(Protocol):
     async def apply(self, items: list[Item], gone: list[Gone], *, full: bool) -> list[Observation]:
         """Make networks, security groups, ports and routers so, by difference; with `full`, undo whatever is not listed."""
 
-    async def silence(self) -> None:
-        """The control plane may have given routers that are `ha` to other hosts: they are not heard outside until `speak`. Again: no change."""
-
-    async def speak(self) -> None:
-        """Undo `silence`, and announce the routers' addresses. What this host was told of last must have been applied before."""
-
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         """Put the port's link, addresses and routes into the namespace. Raises LookupError while the port is not known here."""
 
@@ -78,9 +72,9 @@ class NetworkDriver(Protocol):
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         """The port's spec as soon as it was applied. Raises LookupError after the timeout."""
 
-    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
         """These ports, and no others, carry packets until then only (CLOCK_BOOTTIME), whatever becomes of this process; ports that come
-        later, too. What was said before does not count any more."""
+        later, too. Those that are `cut` carry none: what bears them is about to go. What was said before does not count any more."""
 
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         """Ask a service in the network (nacre.protocol.probes). Raises LookupError for a network that is not here."""

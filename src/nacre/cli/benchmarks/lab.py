@@ -111,10 +111,11 @@ def stream(server: tuple[str, ...], client: tuple[str, ...], address: str) -> fl
             done = subprocess.run(
                 [*client, "iperf3", "-c", address, "-t", str(RUN_S), "-J"], capture_output=True, text=True, check=False
             )
-            if done.returncode == 0:
-                return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e9
+            said = json.loads(done.stdout or "{}")
+            if "sum_received" in said.get("end", {}):
+                return float(said["end"]["sum_received"]["bits_per_second"]) / 1e9
             if time.monotonic() > end:
-                raise click.ClickException(f"iperf3: {json.loads(done.stdout or '{}').get('error') or done.stderr}")
+                raise click.ClickException(f"iperf3: {said.get('error') or done.stderr}")
             time.sleep(0.1)
     finally:
         listening.kill()

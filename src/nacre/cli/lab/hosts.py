@@ -113,7 +113,7 @@ def kill(lab: Lab, place: Place, name: str) -> None:
     if not state.node_config.exists():
         return
     command(("nacre.node.poweroff", "--config", str(state.node_config)), lab.namespace(name))
-    config = msgspec.structs.replace(load_node(state), boot_id=str(uuid.uuid4()))
+    config = msgspec.structs.replace(load_node(state), boot_id=f"-{uuid.uuid4()}")
     write(state.node_config, msgspec.json.encode(config).decode(), mode=0o600)
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from nacre.cloud.compute import tables, usage
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Invalid
-from nacre.store import insert
+from nacre.store import Prepared, insert
 
 UNLIMITED = -1
 DEFAULTS: dict[str, int] = {
@@ -33,10 +33,18 @@ DEFAULTS: dict[str, int] = {
 DEFAULT_CLASS = "class:default"
 """The key under which the table holds what every project has that was given nothing of its own."""
 
+_LIMITS = Prepared(
+    sa.select(tables.quotas.c.resource, tables.quotas.c.limit).where(tables.quotas.c.project_id == sa.bindparam("project"))
+)
+_LIMITS_OF_USER = Prepared(
+    sa.select(tables.user_quotas.c.resource, tables.user_quotas.c.limit).where(
+        tables.user_quotas.c.project_id == sa.bindparam("project"), tables.user_quotas.c.user_id == sa.bindparam("user")
+    )
+)
+
 
 def _set(conn: sa.Connection, key: str) -> dict[str, int]:
-    statement = sa.select(tables.quotas.c.resource, tables.quotas.c.limit).where(tables.quotas.c.project_id == key)
-    return {row.resource: row.limit for row in conn.execute(statement)}
+    return {row["resource"]: row["limit"] for row in _LIMITS.rows(conn, project=key)}
 
 
 def defaults_of(conn: sa.Connection) -> dict[str, int]:
@@ -49,9 +57,7 @@ def limits_of(conn: sa.Connection, project_id: str | None) -> dict[str, int]:
 
 
 def _set_for_user(conn: sa.Connection, project_id: str, user_id: str) -> dict[str, int]:
-    table = tables.user_quotas
-    statement = sa.select(table.c.resource, table.c.limit).where(table.c.project_id == project_id, table.c.user_id == user_id)
-    return {row.resource: row.limit for row in conn.execute(statement)}
+    return {row["resource"]: row["limit"] for row in _LIMITS_OF_USER.rows(conn, project=project_id, user=user_id)}
 
 
 def limits_of_user(conn: sa.Connection, project_id: str, user_id: str) -> dict[str, int]:

@@ -51,6 +51,7 @@ FLAVOR_KEPT = ("id", "name", "vcpus", "memory_mb", "disk_gb", "ephemeral_gb", "s
 """What a server keeps of its flavor."""
 
 _BY_ID = Prepared(sa.select(servers).where(servers.c.id == sa.bindparam("ident")))
+_FLAVOR = Prepared(sa.select(flavors).where(flavors.c.id == sa.bindparam("ident")))
 _INSERT = Prepared(servers.insert())
 _DELETE = Prepared(servers.delete().where(servers.c.id == sa.bindparam("ident")))
 _GONE = Prepared(
@@ -230,7 +231,7 @@ def _row(
 
 def flavor_for(conn: sa.Connection, ctx: Context, flavor_id: str) -> Row:
     """What of the flavor goes along with the server. Raises Invalid, also for a private one that the project may not use."""
-    row = conn.execute(sa.select(flavors).where(flavors.c.id == flavor_id)).mappings().first()
+    row = _FLAVOR.first(conn, ident=flavor_id)
     if row is not None and not row["is_public"] and not ctx.is_admin:
         access = (flavor_access.c.flavor_id == flavor_id, flavor_access.c.project_id == ctx.project_id)
         if conn.execute(sa.select(flavor_access).where(*access)).first() is None:

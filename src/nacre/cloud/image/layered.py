@@ -12,6 +12,7 @@ from nacre.cloud.image import export, manifests, references
 from nacre.cloud.image.references import Reference
 from nacre.cloud.image.rules import Row
 from nacre.cloud.image.tables import image_layers, image_manifests, images, manifest_blobs, registry_blobs
+from nacre.store import Prepared, among
 from nacre.store.schema import new_id, now
 
 
@@ -182,12 +183,16 @@ def put_document(
         conn.execute(registry_blobs.delete().where(*brought, registry_blobs.c.digest.in_(named)))
 
 
+_LAYERS = Prepared(
+    sa.select(image_layers).where(among(image_layers.c.image_id)).order_by(image_layers.c.image_id, image_layers.c.position)
+)
+
+
 def layers_of(conn: sa.Connection, idents: list[str]) -> dict[str, list[Layer]]:
     """Image id -> its layers from the lowest up; none for an archive that was never taken apart."""
     found: dict[str, list[Layer]] = {ident: [] for ident in idents}
-    query = sa.select(image_layers).where(image_layers.c.image_id.in_(idents))
-    for row in conn.execute(query.order_by(image_layers.c.image_id, image_layers.c.position)):
-        found[row.image_id].append(Layer(row.digest, row.size, row.media_type, row.diff_id))
+    for row in _LAYERS.rows(conn, ids=idents):
+        found[row["image_id"]].append(Layer(row["digest"], row["size"], row["media_type"], row["diff_id"]))
     return found
 
 

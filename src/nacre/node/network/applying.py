@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nacre.node.config import NodeConfig
 from nacre.node.drivers import Plugged
-from nacre.node.network import groups, names, namespaces, outside, plugging, routing, rtnl
+from nacre.node.network import groups, names, namespaces, outside, plugging, rtnl
 from nacre.node.network.fencing import Fence
 from nacre.node.network.host import HostPlane
 from nacre.node.network.parting import Parting
@@ -47,8 +47,6 @@ class Applier:
         self.parting = Parting(config.cloud_id, self.networks)
         self.whole = False
         """Whether all that is desired is known: after a full apply, or when nothing was on the host at the start."""
-        self.silent = False
-        """Whether routers that may have been moved away are kept from speaking outside."""
         self._full = False
         self._failed: dict[Key, Item] = {}
         self._stuck: set[Key] = set()
@@ -289,20 +287,11 @@ class Applier:
         plane = self.routers.get(router.id)
         if plane is None:
             plane = self.routers[router.id] = RouterPlane(self.cloud_id, router.id)
-        plane.ensure(router, self.networks, silent=self.silent and router.ha)
+        if router.gateway is not None and self.fence.watches(router.gateway.port_id):
+            self.fence.renew(router.gateway.network_id, self.networks[router.gateway.network_id])
+        plane.ensure(router, self.networks)
         self.host.route_back(router, router.id)
         self.host.publish(router, router.id)
-
-    def silence(self) -> None:
-        self.silent = True
-        routing.silence(self.cloud_id)
-
-    def speak(self) -> None:
-        """What was desired when this was last known is made so; of what went meanwhile nothing is here any more."""
-        self.silent = False
-        for plane in self.routers.values():
-            if plane.router is not None and plane.router.ha:
-                plane.ensure(plane.router, self.networks)
 
     def tunnel_sizes(self) -> dict[str, int]:
         """By other hosts' tunnel addresses the size of the largest packet that a network here sends there."""

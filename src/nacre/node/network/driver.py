@@ -122,12 +122,6 @@ class LinuxNetworkDriver:
         plane = self._applier.networks.get(network_id)
         return None if plane is None else (plane.network, plane.version, tuple(plane.ports.values()))
 
-    async def silence(self) -> None:
-        await self._run(self._applier.silence)
-
-    async def speak(self) -> None:
-        await self._run(self._applier.speak)
-
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         """Besides LookupError raises OSError with the cause: a bridge that is full, a guest that went away."""
         return await self._run(self._applier.plug, port_id, netns, interface)
@@ -207,8 +201,8 @@ class LinuxNetworkDriver:
         found = [port for port in tuple(self._applier.by_device.get(device_id, {}).values()) if port.local]
         return [(port, planes[port.network_id].network) for port in found if port.network_id in planes]
 
-    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
-        await self._run(self._applier.fence.set, self._applier.networks, port_ids, until_s)
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
+        await self._run(self._applier.fence.set, self._applier.networks, port_ids, until_s, cut)
 
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         plane = self._applier.networks.get(network_id)

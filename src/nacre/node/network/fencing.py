@@ -23,15 +23,16 @@ def left_ms(until_s: float) -> int:
     return int((until_s - time.clock_gettime(time.CLOCK_BOOTTIME)) * 1000)
 
 
-def commands(cloud_id: str, port_ids: Iterable[str], milliseconds: int) -> str:
-    """The table anew, in one transaction: there is no moment without it. Without ports there is none."""
-    name, links = table(cloud_id), sorted(f'"{names.link(cloud_id, port_id)}"' for port_id in port_ids)
+def commands(cloud_id: str, port_ids: Iterable[str], milliseconds: int, cut: Iterable[str] = ()) -> str:
+    """The table anew, in one transaction: there is no moment without it. Without ports there is none. What is `cut` has no lease."""
+    name, leased_links = table(cloud_id), sorted(f'"{names.link(cloud_id, port_id)}"' for port_id in port_ids)
+    links = sorted({*leased_links, *(f'"{names.link(cloud_id, port_id)}"' for port_id in cut)})
     away = f"add table bridge {name}\ndelete table bridge {name}\n"
     if not links:
         return away
     watched = f"elements = {{ {', '.join(links)} }}"
-    leased = ", ".join(f"{link} timeout {milliseconds}ms" for link in links)
-    elements = f"elements = {{ {leased} }}" if milliseconds >= TIMEOUT_MS_MIN else ""
+    leased = ", ".join(f"{link} timeout {milliseconds}ms" for link in leased_links)
+    elements = f"elements = {{ {leased} }}" if leased and milliseconds >= TIMEOUT_MS_MIN else ""
     return (
         f"{away}table bridge {name} {{\n"
         f"set watched {{ type ifname; {watched}; }}\n"
@@ -50,17 +51,20 @@ class Fence:
     def __init__(self, cloud_id: str) -> None:
         self._cloud_id = cloud_id
         self._ports: frozenset[str] = frozenset()
+        self._cut: frozenset[str] = frozenset()
         self._until_s = 0.0
         self._unknown = True
         """An earlier process may have left tables where nothing is to be fenced."""
         self._fenced: set[str] = set()
         """The networks in which there is a table."""
 
-    def set(self, planes: dict[str, NetworkPlane], port_ids: frozenset[str], until_s: float) -> None:
+    def set(
+        self, planes: dict[str, NetworkPlane], port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()
+    ) -> None:
         """In every network that has such ports, or had. Raises OSError."""
-        self._ports, self._until_s = port_ids, until_s
+        self._ports, self._until_s, self._cut = port_ids, until_s, cut - port_ids
         for network_id, plane in planes.items():
-            if self._unknown or network_id in self._fenced or not port_ids.isdisjoint(plane.ports):
+            if self._unknown or network_id in self._fenced or not (port_ids | cut).isdisjoint(plane.ports):
                 self.renew(network_id, plane)
         self._unknown = self._unknown and not planes
         self._fenced &= planes.keys()
@@ -68,8 +72,9 @@ class Fence:
     def renew(self, network_id: str, plane: NetworkPlane) -> None:
         """This network alone: before a port of it is plugged."""
         here = self._ports & plane.ports.keys()
-        plane.namespace.nft.run(commands(self._cloud_id, here, left_ms(self._until_s)))
-        (self._fenced.add if here else self._fenced.discard)(network_id)
+        cut = self._cut & plane.ports.keys()
+        plane.namespace.nft.run(commands(self._cloud_id, here, left_ms(self._until_s), cut))
+        (self._fenced.add if here | cut else self._fenced.discard)(network_id)
 
     def watches(self, port_id: str) -> bool:
         return port_id in self._ports

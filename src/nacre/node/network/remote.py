@@ -63,7 +63,7 @@ class RemoteNetworks:
     def __init__(self, config: NodeConfig, inner: LinuxNetworkDriver, plugins: NetworkPlugins | None = None) -> None:
         self._inner, self._plugins = inner, plugins or NetworkPlugins()
         self._folder = config.state / FOLDER
-        self._boot_id = config.boot_id or kernel.boot_id()
+        self._boot_id = kernel.boot_id() + config.boot_id
         self._networks: dict[str, NetworkRecord] = {}
         self._endpoints: dict[str, EndpointRecord] = {}
         self._wanted: dict[str, Network] = {}
@@ -134,9 +134,9 @@ class RemoteNetworks:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
-    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
         """Of ports that a plugin has made, nothing is known that could be cut: the data plane's own are."""
-        await self._inner.fence(port_ids, until_s)
+        await self._inner.fence(port_ids, until_s, cut)
 
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         port = self._ports.get(port_id)
@@ -313,12 +313,6 @@ class RemoteNetworks:
 
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         return self._ports.get(port_id) or await self._inner.await_port(port_id, timeout_s)
-
-    async def silence(self) -> None:
-        await self._inner.silence()
-
-    async def speak(self) -> None:
-        await self._inner.speak()
 
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         return await self._inner.probe(network_id, asked)

@@ -1,12 +1,9 @@
 """A router on this host: a namespace with a leg in each of its networks, forwarding, SNAT, floating IPs and extra routes."""
 
-import contextlib
 import ipaddress
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
-
-from msgspec.structs import replace as with_changes
 
 from nacre.node.network import metering, names, namespaces, plugging, publishing, rtnl, shaping
 from nacre.node.network.conntrack import DELETE, Flow
@@ -31,30 +28,7 @@ _SYSCTLS = {
 }
 ETH_P_ARP, ETH_P_IPV6 = 0x0806, 0x86DD
 
-MOVABLE, STANDING = "ha", "not ha"
-"""What the outside leg of a router bears as its alias."""
-
 Leg = RouterInterface | RouterGateway
-
-
-def _inner(router: Router) -> Router:
-    """The router without what lies outside."""
-    if router.gateway is None:
-        return router
-    outside = [ipaddress.ip_interface(address).network for address in router.gateway.addresses]
-    inner = tuple(route for route in router.routes if not any(ipaddress.ip_address(route.nexthop) in net for net in outside))
-    return with_changes(router, gateway=None, routes=inner)
-
-
-def silence(cloud_id: str) -> None:
-    """Take the outside legs of all routers that may be moved down, those that an earlier process left too."""
-    for name in namespaces.pinned(names.prefix(cloud_id)):
-        parsed = names.parse_namespace(cloud_id, name)
-        if parsed is None or parsed[0] != "router":
-            continue
-        with contextlib.closing(namespaces.ensure(name)) as namespace:
-            movable = [link for link in rtnl.links(namespace.route).values() if link.alias == MOVABLE and link.up]
-            namespace.route.request([rtnl.set_link(link.index, link.name, up=False) for link in movable])
 
 
 def legs_of(router: Router) -> list[Leg]:
@@ -80,12 +54,10 @@ class RouterPlane:
         """As the kernel has it; None until this process wrote it."""
         self._nats: dict[str, str] = {}
         self._targets: set[publishing.Target] = set()
-        self._silent = False
         self._legs: dict[str, str] = {}
         """Link name to network id, of the legs that this process knows."""
 
-    def ensure(self, router: Router, networks: Mapping[str, NetworkPlane], *, silent: bool = False) -> None:
-        """`silent`: whatever the router is, nothing of it is heard outside."""
+    def ensure(self, router: Router, networks: Mapping[str, NetworkPlane]) -> None:
         self.namespace.sysctl(_SYSCTLS)
         legs = legs_of(router)
         missing = [leg.network_id for leg in legs if leg.network_id not in networks]
@@ -95,31 +67,16 @@ class RouterPlane:
             raise OSError(f"router {router.id} has floating IPs and no gateway")
         self._drop_legs({names.link(self.cloud_id, leg.port_id) for leg in legs}, networks)
         for leg in legs:
-            outside = leg is router.gateway
-            self._ensure_leg(leg, networks[leg.network_id], up=router.admin_state_up and not (silent and outside))
-            if outside:
-                self._mark_outside(leg, router)
+            self._ensure_leg(leg, networks[leg.network_id], up=router.admin_state_up)
         found = rtnl.links(self.namespace.route)
         indexes = {leg.port_id: found[names.link(self.cloud_id, leg.port_id)].index for leg in legs}
         self._translate(router)
         fresh = self._ensure_addresses(router, legs, indexes)
         self._shape(router, networks)
         if router.admin_state_up:
-            spoken = _inner(router) if silent else router
-            self._ensure_routes(spoken, indexes)
-            if self._silent and not silent and router.gateway:
-                # Somebody else spoke for these addresses meanwhile.
-                index = indexes[router.gateway.port_id]
-                fresh |= rtnl.addresses(self.namespace.route, index)
-            self._announce(legs_of(spoken), indexes, fresh)
-        self.router, self._silent = router, silent
-
-    def _mark_outside(self, leg: Leg, router: Router) -> None:
-        """The kernel remembers which router may be moved: a node that starts while nobody tells it anything must know."""
-        name = names.link(self.cloud_id, leg.port_id)
-        link, alias = rtnl.find_link(self.namespace.route, name), MOVABLE if router.ha else STANDING
-        if link is not None and link.alias != alias:
-            self.namespace.route.request([rtnl.set_link(link.index, name, up=link.up, alias=alias)])
+            self._ensure_routes(router, indexes)
+            self._announce(legs, indexes, fresh)
+        self.router = router
 
     def _drop_legs(self, wanted: set[str], networks: Mapping[str, NetworkPlane]) -> None:
         host = self.namespace.route
@@ -250,8 +207,7 @@ class RouterPlane:
     def _announce(self, legs: Iterable[Leg], indexes: Mapping[str, int], fresh: set[tuple[int, str]]) -> None:
         """Tell the neighbours of new addresses: gratuitous ARP (RFC 5227) and unsolicited advertisements (RFC 4861, 7.2.6)."""
         by_index = {indexes[leg.port_id]: leg for leg in legs}
-        spoken = [(by_index[index], cidr) for index, cidr in sorted(fresh) if index in by_index]
-        frames = [(leg, _announcement(leg.mac, cidr)) for leg, cidr in spoken]
+        frames = [(by_index[index], _announcement(by_index[index].mac, cidr)) for index, cidr in sorted(fresh)]
         if not frames:
             return
         with namespaces.inside(self.namespace.fileno()), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:

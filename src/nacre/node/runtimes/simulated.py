@@ -217,7 +217,7 @@ class SimulatedNetwork:
     async def start(self) -> None:
         return None
 
-    async def fence(self, port_ids: frozenset[str], until_s: float) -> None:
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
         self.fenced = (port_ids, until_s)
 
     async def apply(self, items: list[Item], gone: list[Gone], *, full: bool) -> list[Observation]:
@@ -231,12 +231,6 @@ class SimulatedNetwork:
         return [Observation(item.kind, item.id, "active") for item in items] + [
             Observation(kind, ident, "gone") for kind, ident in undone
         ]
-
-    async def silence(self) -> None:
-        return None
-
-    async def speak(self) -> None:
-        return None
 
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         port = await self.await_port(port_id, 0)

@@ -56,7 +56,7 @@ class ContainerDriver:
         self._watch = Watch(self._ended, self._monitor_ended)
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts: dict[str, asyncio.Task[None]] = {}
-        self._boot_id = config.boot_id or kernel.boot_id()
+        self._boot_id = kernel.boot_id() + config.boot_id
         self._parts: Containers | None = None
         self._health: Health | None = None
         self._steps: Power | None = None
@@ -145,7 +145,8 @@ class ContainerDriver:
         """Take over what an earlier process left of one guest, and say what became of it meanwhile."""
         record, parts = self._records[guest_id], self.parts
         if record.boot_id not in ("", self._boot_id):
-            await self._survive_reboot(record)
+            restarts.after_the_hosts(record)
+            self._save(record)
         elif record.phase in ("created", "starting", "stopping"):
             await asyncio.to_thread(parts.clear, guest_id)
             record.phase = "stopped" if record.met else "building"
@@ -160,21 +161,6 @@ class ContainerDriver:
         if record.restarting:
             self._restart_later(record)
         self._observe(await self._seen(record))
-
-    async def _survive_reboot(self, record: Record) -> None:
-        """The host was restarted: nothing of the guest is left but its disk."""
-        was_up = record.phase in ("running", "starting", "stopping")
-        record.plugged, record.boot_id = (), ""
-        record.phase = "stopped" if record.phase != "building" else "building"
-        record.fault = "the host was restarted" if was_up else record.fault
-        if was_up and record.guest.container is not None:
-            record.exit_code, record.ended, record.finished_at = restarts.HOST_RESTARTED, True, time.time()
-            record.restarting, record.restart_pause_s = restarts.is_due(record), restarts.PAUSE_MIN_S
-        elif was_up:
-            # It did not end by itself: what was asked for is yet to be met again. Said of this very generation, `stopped` would become
-            # what is wanted.
-            record.met = min(record.met, record.guest.generation - 1)
-        self._save(record)
 
     async def apply(self, guest: Guest) -> Observation:
         if not is_guest_id(guest.id):
@@ -246,7 +232,7 @@ class ContainerDriver:
             await self._power.adjust(record, guest, timings_ms)
         elif guest.power == "stopped":
             await self._power_off(record, guest, timings_ms)
-        elif alive or _is_due(record, guest):
+        elif alive or restarts.is_asked_for(record, guest):
             self._forget_restart(record)
             record.restart_count, record.restart_pause_s = 0, 0.0
             await self._power_on(record, guest, timings_ms)
@@ -491,10 +477,3 @@ class ContainerDriver:
     def _save(self, record: Record) -> None:
         # A small file and a rename: less than a hand-over to a thread and back.
         records.save(self.parts.layout.guest(record.guest.id), record)
-
-
-def _is_due(record: Record, guest: Guest) -> bool:
-    """Whether a guest that does not run must be started for this intent. One that ended by itself stays so until somebody asks."""
-    if guest.boots > record.boots or not (record.ended or record.failed):
-        return True
-    return guest.container is None and guest.generation > record.met

@@ -75,8 +75,8 @@ async def evacuate(call: Call, ident: str, body: schemas.Evacuate) -> Reply:
 
 
 async def migrate(call: Call, ident: str, body: schemas.MigrateTo | None) -> Reply:
-    """A host may be named from 2.56 on."""
-    if body is not None and not call.at_least(56):
+    """A host may be named from 2.56 on; clients of before send null or {}."""
+    if body is not None and body.host is not None and not call.at_least(56):
         raise Invalid("Invalid input for field/attribute migrate. It takes no arguments.", field="migrate")
     await call.write(moving.migrate, ident, None if body is None else body.host, placing_of(call))
     return Reply(status=202)

@@ -97,8 +97,8 @@ class _Packer(tars.Writer):  # type: ignore[misc]
 
     def _about(self, shown: str, about: os.stat_result, kind: bytes, fd: int = -1, link: str = "") -> tarfile.TarInfo:
         info: tarfile.TarInfo = super()._about(shown, about, kind, -1, link)
-        if not (0 <= about.st_uid - self._base < tars.IDS and 0 <= about.st_gid - self._base < tars.IDS):
-            info.uid, info.gid = 0, 0  # The overlay's own: a whiteout, or what the node made.
+        if kind == tarfile.CHRTYPE:
+            info.uid, info.gid = 0, 0  # A whiteout is the overlay's own.
         headers = {"mtime": f"{about.st_mtime_ns // 10**9}.{about.st_mtime_ns % 10**9:09}"}
         if fd >= 0:
             for key in sorted(os.listxattr(fd)):
