@@ -227,9 +227,12 @@ class Cgroups:
     def enter_monitors(self) -> None:
         """Move the calling thread to where conmons belong, so that what it starts is born there. Only version 1 parts the threads of a process.
 
-        `tasks` takes one thread, for which the kernel does not wait for anybody.
+        `tasks` takes one thread, for which the kernel does not wait for anybody. Not where the CPU is shared out: all of this cloud's guests
+        together weigh as much there as one process of the host's, and what makes them is not to wait behind them.
         """
-        for root in () if self.v2_only else self._hierarchies.values():
+        for options, root in () if self.v2_only else self._hierarchies.items():
+            if "cpu" in options.split(","):
+                continue
             with contextlib.suppress(OSError):  # `adopt_monitor` sees to what is not there.
                 _write(root / self.name / MONITORS / "tasks", str(threading.get_native_id()))
 
