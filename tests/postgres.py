@@ -39,7 +39,8 @@ def _connect(url: str) -> Any:
 class Cluster:
     """One server. `stop` and `start` again keep what is in it."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, primary: "Cluster | None" = None, **settings: str) -> None:
+        """`primary`: be its standby, which has each transaction before that one answers."""
         self._programs = _programs()
         self.directory = Path(tempfile.mkdtemp(prefix="nacre-postgres-"))
         self._data = self.directory / "data"
@@ -52,17 +53,21 @@ class Cluster:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self._process: subprocess.Popen[bytes] | None = None
-        word = self.directory / "password"
-        word.write_text(PASSWORD)
-        word.chmod(0o644)
-        self._call(
-            "initdb", "--no-sync", "--locale=C", "--encoding=UTF8", "--username=nacre", "--auth=scram-sha-256", f"--pwfile={word}"
-        )
+        if primary is None:
+            word = self.directory / "password"
+            word.write_text(PASSWORD)
+            word.chmod(0o644)
+            words = ("--no-sync", "--locale=C", "--encoding=UTF8", "--username=nacre", "--auth=scram-sha-256", f"--pwfile={word}")
+            self._call("initdb", *words)
+        else:
+            self._call("pg_basebackup", "--no-sync", "--write-recovery-conf", f"--dbname={primary.url('postgres')}")
         lines = [f"{name} = '{value}'" for name, value in {**SETTINGS, "port": str(self.port), **settings}.items()]
         with (self._data / "postgresql.conf").open("a") as file:
             file.write("\n".join(lines) + "\n")
         self.start()
         atexit.register(self.close)
+        if primary is not None:
+            primary.wait_for_standby()
 
     def _call(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), "-D", str(self._data), *arguments]
@@ -76,6 +81,15 @@ class Cluster:
     def stop(self, mode: str = "fast") -> None:
         """`immediate` is as if it had crashed."""
         self._call("pg_ctl", "--wait", f"--timeout={START_S}", f"--mode={mode}", "stop")
+
+    def wait_for_standby(self) -> None:
+        """From here on every commit waits for the standby."""
+        with _connect(self.url("postgres")) as conn:
+            conn.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            conn.execute("SELECT pg_reload_conf()")
+
+    def promote(self) -> None:
+        self._call("pg_ctl", "--wait", f"--timeout={START_S}", "promote")
 
     def kill_backends(self) -> None:
         """Every connection to it is lost, and may be made again at once."""

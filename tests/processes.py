@@ -48,6 +48,8 @@ class Processes:
     cloud_id: str = "7e57"
     external: str = "198.18.77"
     port: int = field(default_factory=free_port)
+    store_url: str = ""
+    """A PostgreSQL database; empty: what NACRE_TEST_STORE says."""
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     environment: dict[str, dict[str, str]] = field(default_factory=dict)
     """By process: what its environment has on top of the test's."""
@@ -94,11 +96,11 @@ class Processes:
         )
 
     def _store_file(self) -> str:
-        """Of a new database, where tests run on PostgreSQL; empty for SQLite."""
-        if not on_postgresql():
+        """Of the database that was given, or of a new one where tests run on PostgreSQL; empty for SQLite."""
+        if not self.store_url and not on_postgresql():
             return ""
         path = self.state / "run/store"
-        path.write_text(shared().database())
+        path.write_text(self.store_url or shared().database())
         return str(path)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:

@@ -111,6 +111,7 @@ class RunningCloud:
     tokens: dict[str, str]
     loop: asyncio.AbstractEventLoop
     """In which it is served."""
+    store_url: str
 
     def client(self, actor: str) -> Client:
         return Client(self.base_url, self.tokens[actor])
@@ -148,7 +149,8 @@ async def run_cloud(state: Path, **settings_too: Any) -> RunningCloud:
         port = probe.getsockname()[1]
     base_url = f"http://127.0.0.1:{port}"
     settings = Settings(base_url, "cafe", state, password_cost=PASSWORD_COST, **settings_too)
-    store = Store(store_url(state / "nacre.sqlite"))
+    url = store_url(state / "nacre.sqlite")
+    store = Store(url)
     await schema.prepare(store)
     await store.write(_add_actors)
     await bootstrap.prepare(store, settings, {})
@@ -166,4 +168,4 @@ async def run_cloud(state: Path, **settings_too: Any) -> RunningCloud:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     await asyncio.sleep(0)
-    return RunningCloud(cloud, runner, base_url, tokens, asyncio.get_running_loop())
+    return RunningCloud(cloud, runner, base_url, tokens, asyncio.get_running_loop(), url)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nacre.cli import processes
 from nacre.cli.client import read_clouds
@@ -101,9 +102,102 @@ class Lab:
         """What a host's names in the kernel carry."""
         return str(json.loads(self.host(name).cloud_file.read_text())["cloud_id"])
 
+    def host_id(self, client: Client, name: str) -> str:
+        """As the cloud knows a host; `api` is the machine itself."""
+        rows = client("GET", "/nacre/v1/hosts").json["hosts"]
+        return next(str(row["id"]) for row in rows if (not row["enrolled"] if name == "api" else row["hostname"] == name))
+
+    def audited(self, client: Client) -> dict[str, Any]:
+        """The audit's report, once nothing is pending and every host answers."""
+        report: dict[str, Any] = wait_for(lambda: _sound(client), "nothing to be pending and every host to be asked")
+        return report
+
     def logs(self) -> str:
         files = sorted(self.dir.glob("*/log/*.log")) if self.dir.exists() else []
         return "\n".join(f"== {file}\n{file.read_text(errors='replace')[-3000:]}" for file in files)
+
+
+def _sound(client: Client) -> dict[str, Any] | None:
+    report: dict[str, Any] = client("GET", "/nacre/v1/audit").json
+    return report if not report["pending"] and not report["unreachable"] and not report["findings"] else None
+
+
+class Room:
+    """A project's network on a lab, and servers in it."""
+
+    def __init__(self, lab: Lab, client: Client, name: str, cidr: str) -> None:
+        self.lab, self.client = lab, client
+        self.image = client("GET", "/image/v2/images?name=busybox").json["images"][0]["id"]
+        self.network = self.post("network/v2.0/networks", "network", name=name)["id"]
+        self.subnet = self.post("network/v2.0/subnets", "subnet", network_id=self.network, cidr=cidr, ip_version=4)["id"]
+
+    def post(self, path: str, kind: str, **values: Any) -> dict[str, Any]:
+        answer = self.client("POST", f"/{path}", {kind: values})
+        assert answer.status in (200, 201, 202), answer.body
+        made: dict[str, Any] = answer.json[kind]
+        return made
+
+    def open_doors(self) -> None:
+        """Let every ICMP in, by the project's default group."""
+        project = self.client("GET", "/identity/v3/auth/tokens", headers={"X-Subject-Token": self.client.token}).json["token"]
+        path = f"/network/v2.0/security-groups?name=default&project_id={project['project']['id']}"
+        group = self.client("GET", path).json["security_groups"][0]["id"]
+        rule = {"security_group_id": group, "direction": "ingress", "protocol": "icmp", "ethertype": "IPv4"}
+        assert self.client("POST", "/network/v2.0/security-group-rules", {"security_group_rule": rule}).status in (201, 409)
+
+    def boot(self, host: str, name: str = "guest") -> str:
+        server = {
+            "name": name,
+            "imageRef": self.image,
+            "flavorRef": "42",
+            "networks": [{"uuid": self.network}],
+            "availability_zone": f"nova:{host}",
+        }
+        ident = str(self.post("compute/v2.1/servers", "server", **server)["id"])
+        wait_for(lambda: self.status(ident) == "ACTIVE", f"the server on {host} to run")
+        return ident
+
+    def status(self, server: str) -> str:
+        return str(self.client("GET", f"/compute/v2.1/servers/{server}").json["server"]["status"])
+
+    def port(self, server: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.client("GET", f"/network/v2.0/ports?device_id={server}").json["ports"][0]
+        return found
+
+    def address(self, server: str) -> str:
+        return str(self.port(server)["fixed_ips"][0]["ip_address"])
+
+    def router(self, **values: Any) -> str:
+        """From the external network to this one."""
+        public = self.client("GET", "/network/v2.0/networks?router:external=true").json["networks"][0]["id"]
+        gateway = {"network_id": public, **values.pop("gateway", {})}
+        ident = str(self.post("network/v2.0/routers", "router", external_gateway_info=gateway, **values)["id"])
+        path = f"/network/v2.0/routers/{ident}/add_router_interface"
+        assert self.client("PUT", path, {"subnet_id": self.subnet}).status == 200
+        return ident
+
+    def floating(self, server: str) -> str:
+        public = self.client("GET", "/network/v2.0/networks?router:external=true").json["networks"][0]["id"]
+        values = {"floating_network_id": public, "port_id": self.port(server)["id"]}
+        return str(self.post("network/v2.0/floatingips", "floatingip", **values)["floating_ip_address"])
+
+    def bearer(self, router: str) -> str:
+        """The name of the host that bears a router; empty for none."""
+        found = self.client("GET", f"/network/v2.0/routers/{router}/l3-agents").json["agents"]
+        return str(found[0]["host"]) if found else ""
+
+    def place(self, router: str, host: str) -> None:
+        """Give a router to a host, as an administrator does."""
+        (former,) = self.client("GET", f"/network/v2.0/routers/{router}/l3-agents").json["agents"]
+        path = f"/network/v2.0/agents/{former['id']}/l3-routers/{router}"
+        assert self.client("DELETE", path).status == 204
+        path = f"/network/v2.0/agents/{self.lab.host_id(self.client, host)}/l3-routers"
+        answer = self.client("POST", path, {"router_id": router})
+        assert answer.status == 201, answer.body
+
+
+def reaches(address: str, *enter: str) -> bool:
+    return subprocess.run([*enter, "ping", "-c", "1", "-W", "1", address], capture_output=True, check=False).returncode == 0
 
 
 @contextmanager
@@ -133,5 +227,5 @@ def ids_of(lab: Lab) -> set[str]:
 def left_of(ids: set[str]) -> list[str]:
     """Links, tables, cgroups and namespaces that bear one of the ids."""
     pins = {f"namespace {path.name}" for path in Path("/run/netns").iterdir()} if Path("/run/netns").is_dir() else set()
-    ours = re.compile(rf"\b(n|nl|nlab|nacre-)({'|'.join(ids)})\b")
+    ours = re.compile(rf"\b(n|nl|nx|nlab|nacre-)({'|'.join(ids)})\b")
     return sorted(trace for trace in traces() | pins if ours.search(trace))

@@ -49,7 +49,7 @@ def hello(host_id: str, name: str) -> Hello:
 @pytest.fixture(scope="module")
 def written(cloud: RunningCloud) -> Iterator[Callable[..., Any]]:
     """`written(fn, ...)` runs `fn(conn, ...)` in a write transaction. Two hosts are there."""
-    store = Store(f"sqlite:///{cloud.cloud.settings.state}/nacre.sqlite")
+    store = Store(cloud.store_url)
 
     def write(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return asyncio.run(store.write(fn, *args, **kwargs))

@@ -142,23 +142,37 @@ def join(conn: Any) -> None:
 class Books:
     """The database from outside: what a refused request must not change."""
 
-    path: str
+    url: str
     digests: dict[str, int] = field(default_factory=dict)
-    version: int = 0
+    version: Any = 0
 
     def __post_init__(self) -> None:
-        self.db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, check_same_thread=False)
-        self.tables = [name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        self.db: Any
+        if self.url.startswith("postgresql"):
+            import psycopg
+
+            self.db = psycopg.connect(self.url, autocommit=True)
+            self.state, names = (
+                "SELECT pg_current_snapshot()::text",
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
+            )
+            self.rows = 'SELECT t::text FROM "{}" t'
+        else:
+            path = self.url.removeprefix("sqlite:///")
+            self.db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
+            self.state, names = "PRAGMA data_version", "SELECT name FROM sqlite_master WHERE type='table'"
+            self.rows = 'SELECT * FROM "{}"'
+        self.tables = [name for (name,) in self.db.execute(names)]
         self.changes()
 
     def changes(self) -> list[str]:
         """The tables whose rows have changed since the last call."""
-        (version,) = self.db.execute("PRAGMA data_version").fetchone()
+        (version,) = self.db.execute(self.state).fetchone()
         if version == self.version:
             return []
         # Another version may still be the same content: SQLite also counts its log's turning over.
         self.version = version
-        digests = {name: hash(frozenset(self.db.execute(f'SELECT * FROM "{name}"'))) for name in self.tables}
+        digests = {name: hash(frozenset(self.db.execute(self.rows.format(name)))) for name in self.tables}
         before, self.digests = self.digests, digests
         return [name for name in digests if digests[name] != before.get(name)]
 
@@ -368,10 +382,10 @@ def fuzzer(cloud: RunningCloud) -> Fuzzer:
     seed = int(os.environ.get("NACRE_FUZZ_SEED", "1"))
     print(f"NACRE_FUZZ_SEED={seed}")
     cloud.cloud.hosts = OneHost()
-    store = Store(f"sqlite:///{cloud.cloud.settings.state}/nacre.sqlite")
+    store = Store(cloud.store_url)
     asyncio.run(store.write(join))
     store.close()
-    made = Fuzzer(cloud, Random(seed), Books(f"{cloud.cloud.settings.state}/nacre.sqlite"))
+    made = Fuzzer(cloud, Random(seed), Books(cloud.store_url))
     made.make_things()
     return made
 

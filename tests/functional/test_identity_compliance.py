@@ -1,7 +1,7 @@
 """What an operator may ask of passwords and logins, in a cloud that asks for everything at once."""
 
+import asyncio
 import base64
-import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from keystoneauth1.session import Session
 
 from nacre.cloud.identity import totp
 from nacre.cloud.identity.compliance import SecurityCompliance
+from nacre.cloud.identity.tables import users
 from tests.functional.conftest import serving
 from tests.functional.test_identity_tokens import by_password, log_in, make_user
 from tests.support import Client, RunningCloud
@@ -40,9 +41,8 @@ def change(client: Client, user_id: str, old: str, new: str) -> Any:
 
 def set_column(cloud: RunningCloud, user_id: str, **values: float) -> None:
     """As if time had passed."""
-    with sqlite3.connect(f"{cloud.cloud.settings.state}/nacre.sqlite") as db:
-        for name, value in values.items():
-            db.execute(f"UPDATE identity_users SET {name} = ? WHERE id = ?", (value, user_id))
+    statement = users.update().where(users.c.id == user_id).values(values)
+    asyncio.run_coroutine_threadsafe(cloud.cloud.store.write(lambda conn: conn.execute(statement)), cloud.loop).result(30)
 
 
 def soon() -> str:

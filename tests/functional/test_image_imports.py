@@ -2,18 +2,19 @@
 
 import asyncio
 import hashlib
-import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from nacre.cloud.context import Context
 from nacre.cloud.image import imports, sweeping
 from nacre.cloud.image.sources import ImportRules
 from nacre.cloud.image.tasks import OF_IMAGE_MAX
+from nacre.store import Store
 from tests.functional.conftest import serving
 from tests.functional.test_image_data import BYTES, until
 from tests.images import config, docker_archive, layer
@@ -304,9 +305,14 @@ def test_a_process_that_ends_gives_up_what_it_fetches(tmp_path: Any, web: str) -
         until(lambda: member("GET", f"{V2}/images/{image}").json["status"] == "importing")
         assert ask(member, image, "web-download", uri=f"{web}/slow").status == 409
     RELEASE.set()
-    with sqlite3.connect(f"{tmp_path}/nacre.sqlite") as db:
-        assert db.execute("SELECT status, import_result FROM images").fetchall() == [("queued", "failure")]
-        assert db.execute("SELECT status FROM image_tasks").fetchall() == [("failure",)]
+    store = Store(running.store_url)
+    assert store.read_now(rows_of, "SELECT status, import_result FROM images") == [("queued", "failure")]
+    assert store.read_now(rows_of, "SELECT status FROM image_tasks") == [("failure",)]
+    store.close()
+
+
+def rows_of(conn: sa.Connection, statement: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in conn.exec_driver_sql(statement)]
 
 
 def test_a_deleted_image_ends_its_import(member: Client, web: str) -> None:

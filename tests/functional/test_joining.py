@@ -459,6 +459,7 @@ def test_only_an_administrator_lets_hosts_in(site: Site) -> None:
         ("GET", "/hosts/sim-0000"),
         ("PUT", "/hosts/sim-0000/cordon"),
         ("DELETE", "/hosts/sim-0000/cordon"),
+        ("PUT", "/hosts/sim-0000/drain"),
         ("DELETE", "/hosts/sim-0000"),
     ):
         with pytest.raises(ApiError) as refused:

@@ -106,7 +106,7 @@ def test_a_port_of_a_floating_ip_leads_on(shell: Shell, inner: str) -> None:
 def test_what_is_not_served_is_not_in_the_list(shell: Shell) -> None:
     aliases = {each["Alias"] for each in shell("extension", "list", "--network")}
     assert {"qos", "rbac-policies", "address-scope", "address-group", "floating-ip-port-forwarding"} <= aliases
-    assert not {"trunk", "logging", "dvr", "bgp", "l3-ha"} & aliases
+    assert not {"trunk", "logging", "dvr", "bgp"} & aliases
     assert shell.fails("network", "trunk", "list")
 
 

@@ -51,7 +51,7 @@ def _server() -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _filled(cloud: RunningCloud) -> None:
-    store = Store(f"sqlite:///{cloud.cloud.settings.state}/nacre.sqlite")
+    store = Store(cloud.store_url)
     asyncio.run(store.write(_fill))
     store.close()
 

@@ -135,6 +135,9 @@ class Wires:
         netns, interface = self.plugged.pop(port_id)
         await self._run(netns, f"link del {interface}")
 
+    async def part(self, port_id: str) -> None:
+        self.plugged.pop(port_id)  # The link goes with the namespace.
+
     async def _run(self, netns: Path, words: str) -> None:
         process = await asyncio.create_subprocess_exec("nsenter", f"--net={netns}", "ip", *words.split())
         assert await process.wait() == 0, words

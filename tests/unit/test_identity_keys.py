@@ -11,6 +11,7 @@ from nacre.cloud.identity.keys import SECONDARIES_MAX, Keys, load, rotate, wrapp
 from nacre.cloud.identity.passwords import hash_now, verify_now
 from nacre.cloud.identity.tables import fernet_keys
 from nacre.store import Store, StoreError
+from tests.postgres import store_url
 
 
 def states(conn: sa.Connection) -> list[str]:
@@ -19,7 +20,7 @@ def states(conn: sa.Connection) -> list[str]:
 
 def test_a_key_is_staged_before_it_signs(tmp_path: Path) -> None:
     async def story() -> None:
-        store = Store(f"sqlite:///{tmp_path}/store.sqlite")
+        store = Store(store_url(tmp_path / "store.sqlite"))
         await store.write(lambda conn: fernet_keys.create(conn))
         wrapping = wrapping_key(tmp_path)
         assert wrapping_key(tmp_path) == wrapping
@@ -49,7 +50,7 @@ def test_a_key_is_staged_before_it_signs(tmp_path: Path) -> None:
 
 def test_what_is_no_token_of_ours(tmp_path: Path) -> None:
     async def story() -> None:
-        store = Store(f"sqlite:///{tmp_path}/store.sqlite")
+        store = Store(store_url(tmp_path / "store.sqlite"))
         await store.write(lambda conn: fernet_keys.create(conn))
         await store.write(rotate, wrapping_key(tmp_path))
         keys = Keys(store, wrapping_key(tmp_path))

@@ -9,7 +9,7 @@ from alembic.migration import MigrationContext
 
 from nacre.cloud import schema
 from nacre.store import Store, StoreError
-from tests.postgres import store_url
+from tests.postgres import on_postgresql, store_url
 
 
 async def _walk(state: Path) -> Store:
@@ -39,7 +39,7 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     import asyncio
 
     async def story() -> None:
-        store = Store(f"sqlite:///{tmp_path}/newer.sqlite")
+        store = Store(store_url(tmp_path / "newer.sqlite"))
         await schema.prepare(store)
         await store.write(lambda conn: conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
         with pytest.raises(StoreError, match="does not know"):
@@ -71,7 +71,9 @@ def _value(column: sa.Column[object], parents: dict[tuple[str, str], object]) ->
         return {"kept": True}
     if isinstance(column.type, sa.Boolean):
         return True
-    return 7 if isinstance(column.type, sa.Numeric | sa.Float | sa.Integer) else f"some {column.name}"
+    if isinstance(column.type, sa.Numeric | sa.Float | sa.Integer):
+        return 7
+    return f"some {column.name}"[: getattr(column.type, "length", None)]
 
 
 def test_a_database_of_the_first_version_keeps_its_rows_on_the_way_to_the_newest(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_database_of_the_first_version_keeps_its_rows_on_the_way_to_the_newest
         return [conn.execute(sa.select(column)).scalar_one() for column in columns]
 
     async def story() -> None:
-        store = Store(f"sqlite:///{tmp_path}/first.sqlite")
+        store = Store(store_url(tmp_path / "first.sqlite"))
         await store.alone(lambda conn: before.update(first(conn)))
         assert min(before.values()) == 1
         await schema.prepare(store)
@@ -100,8 +102,10 @@ def test_a_database_of_the_first_version_keeps_its_rows_on_the_way_to_the_newest
         # What was shared has an RBAC policy that says so, which counts among what its project has.
         assert store.read_now(counts, list(before)) == {**before, "network_usages": 2}
         assert store.read_now(added) == [{}, 0, None, []]
-        broken = store.read_now(lambda conn: conn.exec_driver_sql("PRAGMA foreign_key_check").all())
-        assert broken == []
+        if not on_postgresql():
+            # The other one checks each row as it comes.
+            broken = store.read_now(lambda conn: conn.exec_driver_sql("PRAGMA foreign_key_check").all())
+            assert broken == []
         store.close()
 
     asyncio.run(story())

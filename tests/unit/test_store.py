@@ -1,6 +1,8 @@
 """The store's promises, on SQLite and on PostgreSQL."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -306,3 +308,35 @@ def test_a_store_that_is_none_says_so() -> None:
         Store("mysql://there/db")
     with pytest.raises(StoreError, match="cannot be reached"):
         Store("postgresql://nacre@127.0.0.1:1/nacre")
+
+
+def test_one_process_at_a_time_serves_over_a_database(server: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nacre.store import listening
+
+    monkeypatch.setattr(listening, "OWN_WAIT_S", 3.0)
+
+    async def story() -> None:
+        url = server.database()
+        one, lost = await made(url), asyncio.Event()
+        await one.own(lost.set)
+        other = Store(url)
+        with pytest.raises(StoreError, match="another API process"):
+            await other.own(lambda: None)
+        # Both lose their connections; sooner or later the second is the first to be back, and the first one is told.
+        monkeypatch.setattr(listening, "LISTEN_TURN_S", 0.05)
+        while not lost.is_set():
+            await asyncio.to_thread(server.kill_backends)
+            await asyncio.sleep(1.0)
+        one.close()
+        third = Store(url)
+        with pytest.raises(StoreError, match="another API process"):
+            await third.own(lambda: None)
+        other.close()
+        third.close()
+
+    told(story)
+
+
+def test_who_keeps_to_sqlite_imports_nothing_of_postgresql() -> None:
+    code = "import sys, nacre.api.__main__, nacre.cli.up; sys.exit('psycopg' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

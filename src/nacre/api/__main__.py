@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -65,7 +66,7 @@ async def run(config: ApiConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     hub = Hub(frozenset(config.node_uids))
-    cloud = await open_cloud(config, hub)
+    cloud = await open_cloud(config, hub, stop.set)
     gateway = hub.application(cloud)
     mount(gateway, cloud, (for_guests(),))
     runners = [
@@ -110,7 +111,7 @@ def _return_large_blocks() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
-async def open_cloud(config: ApiConfig, hub: Hub) -> Cloud:
+async def open_cloud(config: ApiConfig, hub: Hub, lost: Callable[[], None]) -> Cloud:
     """The cloud over its store: schema made or migrated, first things made, Identity open."""
     settings = Settings(
         config.public_url,
@@ -118,10 +119,12 @@ async def open_cloud(config: ApiConfig, hub: Hub) -> Cloud:
         config.state,
         config.region,
         strategy=config.strategy,
+        lease_s=config.hosts.lease_s,
         security=config.security_compliance,
         imports=config.image_import,
     )
     store = Store(config.store)
+    await store.own(lost)
     await prepare(store)
     first = load_bootstrap(Path(config.bootstrap_file))
     await identity_bootstrap.prepare(store, settings, {"admin": first.admin_password, "demo": first.demo_password})

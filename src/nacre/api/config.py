@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from nacre.cloud.hosts.rules import HostRules
 from nacre.cloud.identity.compliance import SecurityCompliance
 from nacre.cloud.image.sources import ImportRules
 from nacre.cloud.scheduler import Strategy
@@ -52,6 +53,8 @@ class ApiConfig(Struct, frozen=True):
     """The port there; 0: no other hosts."""
     strategy: Strategy = "spread"
     """Which of the hosts that can take a guest gets it."""
+    hosts: HostRules = HostRules()
+    """How long a host may be silent."""
     security_compliance: SecurityCompliance = SecurityCompliance()
     """What is asked of passwords and logins."""
     image_import: ImportRules = ImportRules()

@@ -4,6 +4,7 @@ import ipaddress
 import json
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from nacre.cli.output import emit_json, format_option, table
 from nacre.cli.state import COMMAND, State, opened, state_option
 
 COLUMNS = ("hostname", "id", "state", "availability_zone", "guests", "labels")
+DRAIN_LOOK_S = 0.5
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 AWAY = ("192.0.2.1", 9)
 """An address that is nobody's (RFC 5737): nothing is sent there, but the kernel says which of our addresses would be the source."""
@@ -22,7 +24,7 @@ AWAY = ("192.0.2.1", 9)
 
 @click.group()
 def host() -> None:
-    """Show hosts, let others join, cordon and remove them, label them."""
+    """Show hosts, let others join, cordon, drain and remove them, label them."""
 
 
 def ask(state: State, method: str, path: str, body: Any = None) -> Any:
@@ -44,12 +46,15 @@ def path_of(name: str) -> str:
 @format_option
 def list_hosts(directory: Path | None, form: str) -> None:
     """List the hosts with their state and labels."""
-    rows = ask(opened(directory), "GET", "/hosts")["hosts"]
+    answer = ask(opened(directory), "GET", "/hosts")
+    rows = answer["hosts"]
     if form == "json":
         emit_json(rows)
         return
     shown = [{**row, "state": state_of(row), "labels": shown_labels(row["labels"])} for row in rows]
     click.echo(table(COLUMNS, [[row[name] for name in COLUMNS] for row in shown]))
+    if answer["warning"]:
+        click.echo(f"\n{answer['warning']}")
     for row in rows:
         if row["acceptance"] == "failed":
             click.echo(f"\n{row['hostname']} gets no servers, for its examination failed:\n{row['acceptance_cause']}")
@@ -79,6 +84,9 @@ def shown_host(row: dict[str, Any], form: str) -> None:
         emit_json(row)
         return
     lines = {"state": state_of(row), **row, "labels": shown_labels(row["labels"])}
+    if (progress := lines.pop("drain", None)) is not None:
+        lines["drain"] = drain_line(progress)
+        lines |= {f"stays: {one['name']}": one["reason"] for one in progress["staying"].values()}
     click.echo(table(("field", "value"), [(key, "" if value is None else value) for key, value in lines.items()]))
 
 
@@ -90,6 +98,39 @@ def shown_host(row: dict[str, Any], form: str) -> None:
 def cordon(name: str, reason: str | None, directory: Path | None, form: str) -> None:
     """Give a host no more servers; those that are there stay."""
     shown_host(ask(opened(directory), "PUT", f"{path_of(name)}/cordon", {"reason": reason})["host"], form)
+
+
+def drain_line(progress: dict[str, Any]) -> str:
+    if progress["finished_at"]:
+        return "the host is empty"
+    stay = len(progress["staying"])
+    return f"{progress['left']} of {progress['total']} are left, {progress['moving']} on their way, {stay} stay for now"
+
+
+@host.command()
+@click.argument("name", metavar="HOST")
+@click.option("--wait", is_flag=True, help="Until the host is empty; ends with 1 where all that is left has to stay.")
+@click.option("--reason", help="Shown beside it.")
+@state_option
+@format_option
+def drain(name: str, wait: bool, reason: str | None, directory: Path | None, form: str) -> None:
+    """Cordon a host and have its servers stop, go to other hosts and start there. `uncordon` ends it."""
+    state = opened(directory)
+    row = ask(state, "PUT", f"{path_of(name)}/drain", {"reason": reason})["host"]
+    line = ""
+    while wait and not row["drain"]["finished_at"] and not stuck(row["drain"]):
+        if form != "json" and line != (line := drain_line(row["drain"])):
+            click.echo(line)
+        time.sleep(DRAIN_LOOK_S)
+        row = ask(state, "GET", path_of(name))["host"]
+    shown_host(row, form)
+    if wait and not row["drain"]["finished_at"]:
+        raise SystemExit(1)
+
+
+def stuck(progress: dict[str, Any]) -> bool:
+    """Whether nothing moves any more, and all that is left has a reason to stay."""
+    return not progress["moving"] and 0 < progress["left"] == len(progress["staying"])
 
 
 @host.command()

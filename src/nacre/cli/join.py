@@ -45,6 +45,7 @@ class Asked:
     tunnel_ip: str | None
     simulate: int
     name: str
+    external: str = ""
 
 
 @click.command()
@@ -54,6 +55,11 @@ class Asked:
 @click.option(
     "--tunnel-ip", metavar="ADDRESS", help="Where other hosts reach this one's networks (the address that leads to the cloud)."
 )
+@click.option(
+    "--external",
+    metavar="DEVICE",
+    help="A network device that leads to the external network, given to it whole: routers may be here then.",
+)
 @click.option("--name", help="The host's name in the cloud (this machine's own); with --simulate what their names begin with.")
 @click.option(
     "--simulate",
@@ -62,7 +68,13 @@ class Asked:
     help="Join N simulated hosts instead of this machine; needs no root.",
 )
 def join(
-    url: str | None, token: str | None, directory: Path | None, tunnel_ip: str | None, name: str | None, simulate: int | None
+    url: str | None,
+    token: str | None,
+    directory: Path | None,
+    tunnel_ip: str | None,
+    external: str | None,
+    name: str | None,
+    simulate: int | None,
 ) -> None:
     """Make this machine a host of the cloud at URL, or say that it is one.
 
@@ -83,16 +95,28 @@ def join(
         token = sys.stdin.readline().strip()
     if not enrolled and (url is None or token is None):
         raise click.UsageError("say URL --token TOKEN, as `nacre host token` printed it on the cloud's machine")
+    if external is not None:
+        check_external(external, simulated=bool(simulate), enrolled=enrolled)
     if not (simulate or (existing and existing.simulated_hosts)):
         prepare(state)
     with locked(state):
         if not enrolled:
-            enrol_or_nothing(state, Asked(url or "", token or "", tunnel_ip, simulate or 0, name or ""))
+            enrol_or_nothing(state, Asked(url or "", token or "", tunnel_ip, simulate or 0, name or "", external or ""))
         cloud = state.load()
         assert cloud is not None
         started = start(state)
         await_accepted(state, cloud)
     say(next_steps(state, cloud, started=started))
+
+
+def check_external(device: str, *, simulated: bool, enrolled: bool) -> None:
+    """Raises ClickException, UsageError."""
+    if simulated:
+        raise click.UsageError("a simulated host has no devices: leave --external out")
+    if enrolled:
+        raise click.ClickException("this host has joined already: its external device is chosen when it joins")
+    if device not in {name for _, name in socket.if_nameindex()}:
+        raise click.UsageError(f"--external {device}: there is no such network device here")
 
 
 def prepare(state: State) -> None:
@@ -258,6 +282,7 @@ def configure(state: State, cloud: Cloud, asked: Asked, issued: list[dict[str, A
         gateway_url=asked.url,
         authority_file=str(tls / "authority.pem"),
         facts=(str(FACTS), str(state.facts)),
+        external=asked.external,
     )
     cloud.host_id = joined[0].host_id
     state.save(cloud)

@@ -20,7 +20,7 @@ class Package:
     name: str
     program: str
     needed_by: str
-    """`node`, `pull`, `build` or `test`."""
+    """`node`, `pull`, `build`, `bench` or `test`."""
     reason: str
 
     def present(self) -> bool:
@@ -37,14 +37,14 @@ PACKAGES = (
     Package("iproute2", "ip", "node", "shows what the node made; `doctor` tries links with it"),
     Package("skopeo", "skopeo", "node", "brings OCI images from registries, and takes them there"),
     Package("mmdebstrap", "mmdebstrap", "build", "builds the image debian"),
+    Package("iperf3", "iperf3", "bench", "measures throughput between hosts"),
     Package("curl", "curl", "test", "speaks to servers as a user does"),
     Package("iputils-ping", "ping", "test", "shows that packets pass, or do not"),
     Package("docker.io", "docker", "test", "the Docker CLI, and an engine to compare with"),
     Package("docker-compose", "docker-compose", "test", "compose files, as their users run them"),
     Package("bind9-dnsutils", "dig", "test", "asks the networks' resolvers"),
     Package("faketime", "faketime", "test", "lets a process's clock jump"),
-    Package("postgresql", "pg_ctlcluster", "test", "a store for several API processes"),
-    Package("haproxy", "haproxy", "test", "stands before several API processes"),
+    Package("postgresql", "pg_ctlcluster", "test", "the store of some tests' clouds"),
     Package("git", "git", "test", "names the files that test_tidy looks at"),
 )
 

@@ -183,6 +183,7 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
         simulated_hosts=cloud.simulated_hosts,
         tunnel_ip=reachable(cloud.nodes_address) if cloud.nodes_port and not cloud.simulated_hosts else None,
         facts=(str(FACTS), str(state.facts)),
+        external=cloud.external_device,
     )
     write(state.api_config, msgspec.json.encode(api).decode(), mode=0o640, gid=account.pw_gid)
     write(
@@ -221,6 +222,7 @@ def settle(
     strategy: str | None = None,
     settings: tuple[str, ...] = (),
     nodes: str | None = None,
+    external: str | None = None,
     store: str | None = None,
 ) -> Cloud:
     """The cloud of a state directory as it shall run now: made at the first start, otherwise with the port that was asked for."""
@@ -253,6 +255,10 @@ def settle(
         if place and not subnets.port_free(place):
             raise click.ClickException(f"port {place} is in use on this machine: choose another with --nodes")
         cloud.nodes_address, cloud.nodes_port = address, place
+    if external is not None:
+        if external and external not in {name for _, name in socket.if_nameindex()}:
+            raise click.UsageError(f"--external {external}: there is no such network device here")
+        cloud.external_device = external
     cloud.strategy = strategy or cloud.strategy
     cloud.settings = operator_settings.merged(cloud.settings, settings)
     cloud.simulated_hosts = simulate or cloud.simulated_hosts

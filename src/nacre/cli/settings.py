@@ -10,10 +10,11 @@ from typing import Any
 import click
 import msgspec
 
+from nacre.cloud.hosts.rules import HostRules
 from nacre.cloud.identity.compliance import SecurityCompliance
 from nacre.cloud.image.sources import ImportRules
 
-GROUPS: Mapping[str, type[Any]] = {"security_compliance": SecurityCompliance, "image_import": ImportRules}
+GROUPS: Mapping[str, type[Any]] = {"security_compliance": SecurityCompliance, "image_import": ImportRules, "hosts": HostRules}
 
 
 def names() -> list[str]:

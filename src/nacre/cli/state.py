@@ -65,6 +65,8 @@ class Cloud:
     """The port there; 0: no other hosts."""
     joined: str = ""
     """The URL of the cloud whose host this machine has become: there is a node here and no API. `cloud_id` is then this host's own."""
+    external_device: str = ""
+    """A network device of this machine that leads to the external network; empty: there is none, and the network is this machine's own."""
     strategy: str = "spread"
     """Which of the hosts that can take a guest gets it: spread, binpack or random."""
     store: str = ""

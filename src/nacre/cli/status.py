@@ -132,6 +132,8 @@ def rendered(report: dict[str, Any]) -> str:
         parts.append(table(HOST_COLUMNS, [host_row(host) for host in report["hosts"][:HOSTS_SHOWN_MAX]]))
         if len(report["hosts"]) > HOSTS_SHOWN_MAX:
             parts.append(f"... and {len(report['hosts']) - HOSTS_SHOWN_MAX} more hosts (all of them: -f json)")
+        if report.get("warning"):
+            parts.append(report["warning"])
         servers = [(f"servers {state}", count) for state, count in sorted(report["servers"].items())]
         parts.append(table(("thing", "count"), [("hosts up", report["hosts_up"]), *servers, *report["counts"].items()]))
     return "\n\n".join(parts)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,22 @@ import click
 from nacre.cli import packages
 from nacre.cli.state import say
 
-TIERS = ("unit", "functional", "node", "faults")
+TIERS = ("unit", "functional", "postgresql", "node", "faults")
+POSTGRESQL = (
+    "unit/test_migrations.py",
+    "unit/test_identity_keys.py",
+    "functional/test_compute_servers.py",
+    "functional/test_compute_policies.py",
+    "functional/test_consul_clients.py",
+    "functional/test_docker_images.py",
+    "functional/test_docker_volumes.py",
+    "functional/test_identity_tokens.py",
+    "functional/test_image_images.py",
+    "functional/test_network_ports.py",
+    "functional/test_network_security_groups.py",
+    "functional/test_stacks.py",
+)
+"""What runs once more over PostgreSQL each time: of each domain something. All of it can, by NACRE_TEST_STORE=postgresql."""
 TIER_WAIT_S = 3 * 3600.0
 """A tier that takes longer hangs."""
 
@@ -41,7 +57,7 @@ class Totals:
 @click.argument("tiers", nargs=-1, type=click.Choice(("lint", *TIERS, "conformance")))
 @click.option("--all", "everything", is_flag=True, help="The tests that take minutes too.")
 def test(tiers: tuple[str, ...], everything: bool) -> None:
-    """Run linters, types and the test tiers: lint, unit, functional, node, faults, conformance (all of them by default).
+    """Run linters, types and the test tiers: lint, unit, functional, postgresql, node, faults, conformance (all of them by default).
 
     The last line is `N passed, N failed, N skipped`; the exit code is 1 when anything failed.
     """
@@ -103,6 +119,9 @@ def lint(clone: Path) -> Totals:
 
 def run_tier(clone: Path, tier: str, everything: bool) -> Totals:
     """Runs pytest on one tier, its output as it comes. A tier that could not run counts as one failure."""
+    if tier == "postgresql":
+        files = [f"tests/{name}" for name in POSTGRESQL]
+        return follow(clone, [sys.executable, "-m", "pytest", "--color=no", *files], {"NACRE_TEST_STORE": "postgresql"})
     if not any((clone / "tests" / tier).rglob("test_*.py")):
         say(f"tests/{tier} holds no test")
         return Totals(failed=1)
@@ -111,10 +130,12 @@ def run_tier(clone: Path, tier: str, everything: bool) -> Totals:
     return follow(clone, command)
 
 
-def follow(clone: Path, command: list[str]) -> Totals:
+def follow(clone: Path, command: list[str], more: Mapping[str, str] | None = None) -> Totals:
     """Run a command that counts its tests in its last line, its output as it comes."""
     last = ""
-    with subprocess.Popen(command, cwd=clone, env=environment(clone), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=clone, env={**environment(clone), **(more or {})}, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             say(line.rstrip())

@@ -56,6 +56,11 @@ LOG_TAIL_LINES = 15
     help="Let other machines join as hosts, by TLS at this place (0: no more). Kept for the next start.",
 )
 @click.option(
+    "--external",
+    metavar="DEVICE",
+    help="A network device that leads to the external network, given to it whole ('': none). Kept for the next start.",
+)
+@click.option(
     "--strategy",
     type=click.Choice(["spread", "binpack", "random"]),
     help="Which of the hosts that can take a guest gets it: the least used, the fullest, or any. Kept for the next start.",
@@ -83,6 +88,7 @@ def up(
     docker_tcp: int | None,
     docker_tls: int | None,
     nodes: str | None,
+    external: str | None,
     strategy: str | None,
     store: str | None,
     settings: tuple[str, ...],
@@ -105,7 +111,7 @@ def up(
         require_root(state)
         packages.ensure("node")
     with locked(state):
-        cloud, started = start(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, store)
+        cloud, started = start(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, external, store)
     if started:
         register_default_images(state, cloud)
     say(next_steps(state, cloud, started=started))
@@ -153,6 +159,7 @@ def start(
     strategy: str | None = None,
     settings: tuple[str, ...] = (),
     nodes: str | None = None,
+    external: str | None = None,
     store: str | None = None,
 ) -> tuple[Cloud, bool]:
     """The cloud, serving, and whether this call started it."""
@@ -169,6 +176,8 @@ def start(
             raise click.ClickException(f"the cloud runs; to change a Docker port: {COMMAND} down{state.option}, then `up` again")
         if nodes is not None and parse_place(nodes) != (cloud.nodes_address, cloud.nodes_port):
             raise click.ClickException(f"the cloud runs; to change --nodes: {COMMAND} down{state.option}, then `up` again")
+        if external not in (None, cloud.external_device):
+            raise click.ClickException(f"the cloud runs; to change --external: {COMMAND} down{state.option}, then `up` again")
         if strategy not in (None, cloud.strategy):
             raise click.ClickException(
                 f"the cloud runs and places by {cloud.strategy}; to change it: {COMMAND} down{state.option}, then `up` again"
@@ -182,7 +191,7 @@ def start(
     # These imports cost more than a no-op `up` should.
     from nacre.cli import provision, source
 
-    cloud = provision.settle(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, store)
+    cloud = provision.settle(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, external, store)
     code = source.prepare(state, shared=os.geteuid() == 0)
     provision.write_configs(state, cloud, code)
     start_supervisor(state, code)

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from nacre.cloud.compute import usage
+from nacre.cloud.compute.migrations import SIZES, is_open
 from nacre.cloud.compute.states import status_column
-from nacre.cloud.compute.tables import servers
+from nacre.cloud.compute.tables import migrations, servers
 from nacre.cloud.compute.tables import usage as usage_table
 from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import audit as discovery
@@ -28,7 +29,7 @@ from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.image import audit as image
 from nacre.cloud.network import audit as network
 from nacre.cloud.volumes import audit as volumes
-from nacre.protocol.messages import Desired, Survey
+from nacre.protocol.messages import Desired, NarrowPath, Survey
 from nacre.store.schema import now
 
 DEADLINE_GRACE_S = 30.0
@@ -67,9 +68,15 @@ async def audit(cloud: Cloud) -> Report:
         after = cloud.store.read_now(_desired, host["id"])
         found, waiting = _compare(host["hostname"], before, after, survey)
         findings += found
+        findings += [_narrow(path, host["hostname"]) for path in survey.narrow]
         pending += waiting
     pending += cloud.store.read_now(_transitions)
     return Report(tuple(findings), pending, len(rows), tuple(unreachable))
+
+
+def _narrow(path: NarrowPath, host: str) -> Finding:
+    problem = f"the way to {path.tunnel_ip} does not carry packets of {path.size} bytes: raise the underlay's MTU, or lower the networks'"
+    return Finding("underlay", path.tunnel_ip, problem, host)
 
 
 def _hosts(conn: sa.Connection) -> list[dict[str, Any]]:
@@ -145,7 +152,13 @@ def _claims(conn: sa.Connection) -> list[Finding]:
         sa.func.coalesce(sa.func.sum(servers.c.disk_gb), 0).label("claimed_disk_gb"),
     )
     statement = sa.select(hosts.c.id, *sums).select_from(hosts.outerjoin(servers, servers.c.host_id == hosts.c.id))
-    counted = {row["id"]: row for row in conn.execute(statement.group_by(hosts.c.id)).mappings()}
+    counted = {row["id"]: dict(row) for row in conn.execute(statement.group_by(hosts.c.id)).mappings()}
+    moving = sa.select(migrations, servers.c.host_id).join(servers, servers.c.id == migrations.c.server_id).where(is_open())
+    for row in conn.execute(moving).mappings():
+        there = counted[row["source_host_id"] if row["host_id"] == row["dest_host_id"] else row["dest_host_id"]]
+        there["guests"] += 1
+        for name in SIZES:
+            there[f"claimed_{name}"] += row[name]
     return [
         Finding(
             "claim", row["id"], f"{sum_.name}: the host's book says {row[sum_.name]}, its servers {counted[row['id']][sum_.name]}"

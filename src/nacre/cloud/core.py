@@ -67,6 +67,8 @@ class Settings:
     """How far hosts may be promised beyond what they have."""
     strategy: Strategy = "spread"
     """Which of the hosts that can take a guest gets it."""
+    lease_s: float = 15.0
+    """How long a host that is silent keeps its lease (see docs/decisions/0030)."""
     password_cost: int = 14
     """log2 of scrypt's N; tests take less."""
     security: SecurityCompliance = field(default_factory=SecurityCompliance)

@@ -44,7 +44,7 @@ __all__ = [
     "volumes",
 ]
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest migration: the schema that this code needs."""
 MIGRATIONS = Path(__file__).parent.parent / "store" / "migrations"
 

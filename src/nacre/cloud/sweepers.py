@@ -6,14 +6,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from nacre.cloud import draining, lost_hosts
 from nacre.cloud.builds import sweeping as builds
 from nacre.cloud.compute import decisions, shelving
 from nacre.cloud.compute import observations as compute
-from nacre.cloud.containers import events, rescheduling
+from nacre.cloud.containers import events
 from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import probing
 from nacre.cloud.discovery import sweeping as discovery
 from nacre.cloud.image import leaving
+from nacre.cloud.network import failover
 from nacre.cloud.registry import uploads
 from nacre.cloud.stacks import reconciling as stacks
 
@@ -52,7 +54,9 @@ SWEEPERS: tuple[Sweeper, ...] = (
     Sweeper("expire transitions", 5.0, expire_transitions),
     Sweeper("images of servers", leaving.SWEEP_EVERY_S, leaving.sweep),
     Sweeper("shelved servers", shelving.SWEEP_EVERY_S, shelving.sweep),
-    Sweeper("reschedule", rescheduling.EVERY_S, rescheduling.reschedule),
+    Sweeper("lost hosts", lost_hosts.EVERY_S, lost_hosts.leave),
+    Sweeper("drained hosts", draining.EVERY_S, draining.turn),
+    Sweeper("routers of lost hosts", failover.SWEEP_EVERY_S, failover.sweep),
     Sweeper("discovery's leases", discovery.SWEEP_EVERY_S, discovery.sweep),
     Sweeper("discovery's checks", probing.PLAN_EVERY_S, probing.start_due),
     Sweeper("discovery's hosts", 2.0, discovery.watch_hosts),

@@ -2,6 +2,7 @@
 
 GET  /stream            the WebSocket of a host
 GET  /hosts/{host}/blobs/{digest}    image bytes, only for a host whose guests need them
+GET  /hosts/{host}/migrations/{migration}/disk    what a server has written that moves to that host (see `disks`)
 GET  /hosts/{host}/names?port=P&name=X&type=A    a name that only the control plane knows, as a port of the host sees it
 ANY  /hosts/{host}/ports/{port}/v1/...    the catalog, as the project of that port sees it (mounted by the API process)
 GET, POST /hosts/{host}/guests/{guest}/password    what a guest told of the password that it chose, encrypted with its owner's key
@@ -35,8 +36,8 @@ from nacre.cloud.errors import CloudError, Unavailable
 from nacre.cloud.hosts import joining
 from nacre.cloud.identity.authority import host_of, serial_of
 from nacre.cloud.network import names
-from nacre.gateway import enrolment
-from nacre.gateway.stream import BEAT_EVERY_S, LOST_AFTER_BEATS, HostStream
+from nacre.gateway import disks, enrolment
+from nacre.gateway.stream import HostStream
 from nacre.gateway.streams import OpenStream, error_of
 from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_node, encode
 from nacre.protocol.messages import Hello, Refuse
@@ -47,7 +48,6 @@ DIAL_BYTES_MAX = 64 * 1024 * 1024
 HELLO_TIMEOUT_S = 10.0
 HOST_ID = web.RequestKey("host_id", str)
 """In a request: the host whose certificate the connection has shown."""
-LEASE_S = BEAT_EVERY_S * LOST_AFTER_BEATS
 
 T = TypeVar("T")
 
@@ -76,9 +76,12 @@ class Hub:
         """When each host was last heard of, by this process's own clock."""
 
     def alive(self) -> frozenset[str]:
-        """Hosts with a stream, and those whose lease has not run out: a node that is being restarted will fetch what it missed."""
-        lately = _now_s() - LEASE_S
-        return frozenset((*self._streams, *(host_id for host_id, heard_s in self._heard_s.items() if heard_s > lately)))
+        """Hosts whose lease has not run out, with a stream or without one: a node that is being restarted will fetch what it missed."""
+        if self._cloud is None:
+            return frozenset(self._streams)
+        heard_s = self._heard_s | {host_id: stream.heard_s for host_id, stream in self._streams.items()}
+        lately = _now_s() - self._cloud.settings.lease_s
+        return frozenset(host_id for host_id, since_s in heard_s.items() if since_s > lately)
 
     def connected(self) -> frozenset[str]:
         return frozenset(self._streams)
@@ -123,6 +126,7 @@ class Hub:
         app.router.add_get("/stream", self._serve_stream)
         app.router.add_get("/hosts/{host}/blobs/{digest}", self._serve_blob)
         app.router.add_get("/hosts/{host}/names", self._serve_name)
+        app.router.add_get(disks.PATH, self._serve_disk)
         for method in ("GET", "POST"):
             app.router.add_route(method, "/hosts/{host}/guests/{guest}/password", self._serve_password)
         app.router.add_post("/streams/{stream}", self._serve_dial_back)
@@ -206,7 +210,7 @@ class Hub:
         except msgspec.DecodeError as error:
             log.warning("host %s sent a frame that was not understood: %s", stream.host_id, error)
         finally:
-            self._heard_s[stream.host_id] = _now_s()
+            self._heard_s[stream.host_id] = max(stream.heard_s, self._heard_s.get(stream.host_id, 0.0))
             self._facts[stream.host_id] = stream.facts
             if self._streams.get(stream.host_id) is stream:
                 del self._streams[stream.host_id]
@@ -228,6 +232,10 @@ class Hub:
         if answer is None:
             raise web.HTTPForbidden(text="that port is not on this host")
         return web.Response(body=msgspec.msgpack.encode(answer), content_type="application/msgpack")
+
+    async def _serve_disk(self, request: web.Request) -> web.StreamResponse:
+        assert self._cloud is not None
+        return await disks.serve(self._cloud, request)
 
     async def _serve_password(self, request: web.Request) -> web.Response:
         """The encrypted password of a guest of that host: told once (409 then), or asked for."""

@@ -14,6 +14,7 @@ from nacre.cloud.discovery import derived
 from nacre.cloud.errors import Forbidden
 from nacre.cloud.hosts import desired, joining, operations
 from nacre.cloud.hosts.compilers import COMPILERS
+from nacre.cloud.leases import boottime_s
 from nacre.cloud.network import observations as network
 from nacre.cloud.network.placing import place_routers
 from nacre.cloud.volumes import observations as volumes
@@ -30,6 +31,7 @@ from nacre.protocol import (
     Observation,
     Recorded,
     Refuse,
+    Renewed,
     Report,
     Welcome,
     agree,
@@ -37,11 +39,10 @@ from nacre.protocol import (
 from nacre.protocol.frames import decode_from_node, encode
 from nacre.store import StoreError
 
-BEAT_EVERY_S = 5.0
+BEATS_PER_LEASE = 3
+"""A node that was silent for so many beats, which is a lease, is missing, and its stream is ended."""
 STORE_REST_S = 1.0
 """How long a stream waits before it asks a store again that did not answer."""
-LOST_AFTER_BEATS = 3
-"""A node that was silent for so many beats is taken for lost, and its stream is ended."""
 BATCH_OBSERVATIONS_MAX = 512
 
 log = logging.getLogger("nacre.gateway")
@@ -58,6 +59,9 @@ class HostStream:
         """Whether it came by TLS and its certificate names this host."""
         self._socket = socket
         self._observed: dict[tuple[str, str], Observation] = {}
+        self._lease_s = cloud.settings.lease_s
+        self.heard_s = boottime_s()
+        """When the node was last heard, by this process's own clock: its lease lasts from then on."""
         self._heard = 0
         """The number of the latest report."""
         self._wake = asyncio.Event()
@@ -89,7 +93,15 @@ class HostStream:
         unwatch = self.cloud.store.watch(desired.topic(self.host_id), self._changed)
         unwatch_removal = self.cloud.store.watch(joining.topic_removed(self.host_id), self._removed)
         tasks = [asyncio.create_task(self._write_frames()), asyncio.create_task(self._record())]
-        self.send(Welcome(version, self.cloud.settings.cloud_id, BEAT_EVERY_S, examine=not accepted))
+        self.send(
+            Welcome(
+                version,
+                self.cloud.settings.cloud_id,
+                self._lease_s / BEATS_PER_LEASE,
+                lease_s=self._lease_s,
+                examine=not accepted,
+            )
+        )
         try:
             await self._read_frames()
         finally:
@@ -125,12 +137,13 @@ class HostStream:
     async def _read_frames(self) -> None:
         while True:
             try:
-                message = await self._socket.receive(timeout=BEAT_EVERY_S * LOST_AFTER_BEATS)
+                message = await self._socket.receive(timeout=self._lease_s)
             except TimeoutError:
-                log.warning("host %s was silent for %d beats: its stream is ended", self.host_id, LOST_AFTER_BEATS)
+                log.warning("host %s was silent for %.0f s: its stream is ended", self.host_id, self._lease_s)
                 return
             if message.type is not WSMsgType.BINARY:
                 return
+            self.heard_s = boottime_s()
             self._handle(message.data)
 
     def _handle(self, frame: bytes) -> None:
@@ -143,7 +156,8 @@ class HostStream:
                 for observation in observations:
                     self._observed[observation.kind, observation.id] = observation
                 self._wake.set()
-            case Beat(facts=facts):
+            case Beat(counter=counter, facts=facts):
+                self.send(Renewed(counter))
                 if facts:
                     if "volume_drivers" in facts and facts["volume_drivers"] != self.facts.get("volume_drivers"):
                         self._drivers_changed = True

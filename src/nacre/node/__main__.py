@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +92,19 @@ def _apis(config: NodeConfig) -> list[Api]:
 def _real(config: NodeConfig, api: Api) -> Agent:
     """The host that this process runs on, with containers and a data plane in the kernel."""
     from nacre.node.host import drivers
+    from nacre.node.network.paths import underlay_mtu
 
-    guests, network, volumes, streams = drivers(config, api, api.ask_name, api.relay, api.password)
+    guests, network, volumes, streams = drivers(config, api, api.ask_name, api.relay, api.password, api.disk)
     host = Host(
         id=config.host_id,
         hostname=config.hostname or facts.hostname(),
-        boot_id=config.boot_id or facts.boot_id(),
+        boot_id=facts.boot_id() + config.boot_id,
         capacity=facts.capacity(config.state),
         runtimes=("container",),
         hypervisor_type="container",
         tunnel_ip=config.tunnel_ip,
+        external=bool(config.external),
+        underlay_mtu=underlay_mtu(config.tunnel_ip),
     )
     return Agent(
         host, api, guests, network, volumes, streams, facts.Facts(config.facts_folders), lambda: examine_host(config.state)
@@ -133,7 +137,7 @@ def _simulated_host(config: NodeConfig, api: Api, host_id: str, hostname: str, b
     )
     folders = [place for folder in config.facts_folders for place in (folder, folder / hostname)]
     own = facts.Facts(folders, given={**SIMULATED_FACTS, "hostname": hostname})
-    guests = SimulatedGuests()
+    guests = SimulatedGuests(disks=partial(api.disk, host_id=host_id))
 
     async def examine() -> str:
         """Nothing is against it, but what its facts say for a test's sake."""

@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from yarl import URL
 
 from nacre.node import talks
 from nacre.node.config import JoinedHost, NodeConfig
-from nacre.node.drivers import GuestDriver, Later, NetworkDriver, StreamServer, VolumeDriver
+from nacre.node.drivers import DiskRefused, GuestDriver, Later, NetworkDriver, StreamServer, VolumeDriver
 from nacre.node.facts import Facts
+from nacre.node.lease import HELLO, Lease
 from nacre.node.reconcile import Reconciler
 from nacre.protocol import (
     PROTOCOL_MAX,
@@ -34,20 +35,26 @@ from nacre.protocol import (
     Observation,
     Recorded,
     Refuse,
+    Renewed,
     Report,
     Welcome,
 )
 from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_api, encode
-from nacre.protocol.messages import Capacity, Survey
+from nacre.protocol.messages import Capacity, NarrowPath, Survey
 from nacre.protocol.names import NameAnswer
 from nacre.protocol.probes import Probe
+from nacre.protocol.streams import CHUNK_BYTES
 
 RECONNECT_MIN_S = 0.05
 RECONNECT_MAX_S = 3.0
 REPORT_EVERY_S = 0.002
-"""Observations that come within this time share a frame."""
+"""Observations that come within this time after a frame share the next one."""
 BLOB_TIMEOUT_S = 3600.0
 NAME_TIMEOUT_S = 3.0
+DISK_SILENCE_S = 45.0
+"""A disk of which nothing came for so long is not coming any more. Longer than a dial may take."""
+UNANSWERED_MS = 10_000
+"""A connection on which nothing was acknowledged for so long is broken (tcp(7), TCP_USER_TIMEOUT), one that is being made too."""
 EXAMINE_AGAIN_S = 30.0
 """After so long a host that was found wanting is examined again: somebody may have seen to it."""
 RELAY_TIMEOUT_S = 660.0
@@ -69,6 +76,8 @@ class Host(msgspec.Struct, frozen=True):
     runtimes: tuple[str, ...]
     hypervisor_type: str
     tunnel_ip: str | None = None
+    external: bool = False
+    underlay_mtu: int = 0
 
 
 class Refused(ConnectionError):
@@ -119,6 +128,21 @@ class Api:
         if f"sha256:{sha256.hexdigest()}" != digest:
             target.unlink(missing_ok=True)
             raise OSError(f"the bytes that came for image {digest} have another digest")
+
+    async def disk(self, migration: str, host_id: str = "") -> AsyncIterator[bytes]:
+        """Implements `drivers.DiskSource`, for one of several hosts where that is said."""
+        url = f"/hosts/{host_id or self._host_id}/migrations/{migration}/disk"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=NAME_TIMEOUT_S, sock_read=DISK_SILENCE_S)
+        try:
+            async with self.session.get(url, timeout=timeout) as response:
+                if response.status in (403, 410):
+                    raise DiskRefused(await response.text())
+                if response.status != 200:
+                    raise OSError(f"the API answered {response.status}: {await response.text()}")
+                async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise OSError(f"the disk was cut off on its way: {error or type(error).__name__}") from error
 
     async def ask_name(self, port_id: str, name: str, rtype: str) -> NameAnswer:
         """A name that only the control plane knows. Raises OSError."""
@@ -179,7 +203,16 @@ def joined_api(config: NodeConfig, host: JoinedHost) -> Api:
     context.check_hostname = False
     context.load_verify_locations(config.authority_file)
     context.load_cert_chain(host.certificate, host.key)
-    return Api(host.host_id, config.gateway_url, aiohttp.TCPConnector(ssl=context, limit=0))
+    return Api(host.host_id, config.gateway_url, aiohttp.TCPConnector(ssl=context, limit=0, socket_factory=_impatient))
+
+
+def _impatient(info: tuple[Any, ...]) -> socket.socket:
+    """A socket that gives up where nobody answers: the kernel would try for a quarter of an hour, and be found again minutes late."""
+    family, kind, protocol = info[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
+    made.setblocking(False)
+    return made
 
 
 def _take(sha256: Any, file: Any, chunk: bytes) -> None:
@@ -224,6 +257,7 @@ class Agent:
         self._reports = 0
         self._anew = False
         self._report = asyncio.Event()
+        self._lease = Lease(network)
         self._revision = 0
         self._fetching = False
         self._fetch_again = False
@@ -233,11 +267,12 @@ class Agent:
         await self._network.start()
         await self._volumes.start()
         await self._guests.start(self._reconciler.saw)
-        facts = asyncio.create_task(self._facts.run())
+        tasks = [asyncio.create_task(self._facts.run()), asyncio.create_task(self._lease.watch())]
         try:
             await self._keep_a_stream()
         finally:
-            facts.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def _keep_a_stream(self) -> None:
         delay_s = RECONNECT_MIN_S
@@ -285,6 +320,7 @@ class Agent:
 
     async def _converse(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         host = self.host
+        self._lease.sent(HELLO)
         await websocket.send_bytes(
             encode(
                 Hello(
@@ -298,6 +334,8 @@ class Agent:
                     host.hypervisor_type,
                     {**self._facts.all(), **self._volumes.facts()},
                     host.tunnel_ip,
+                    host.external,
+                    host.underlay_mtu,
                 )
             )
         )
@@ -314,6 +352,7 @@ class Agent:
                     break
                 frame = decode_from_api(message.data)
                 if isinstance(frame, Welcome):
+                    self._lease.begin(frame.lease_s)
                     beater = beater or asyncio.create_task(self._send_beats(websocket, frame.beat_every_s))
                     if frame.examine:
                         examiner = examiner or asyncio.create_task(self._send_examination(websocket))
@@ -328,6 +367,8 @@ class Agent:
         match frame:
             case Welcome():
                 await self._fetch(websocket)
+            case Renewed(counter=counter):
+                await self._lease.renew(counter)
             case Recorded(number=number):
                 self._recorded(number)
             case Refuse(reason=reason):
@@ -339,13 +380,20 @@ class Agent:
                 self._fetching = False
                 self._anew = self._anew and not frame.full
                 self._revision = max(self._revision, frame.revision)
+                for item in frame.items:
+                    # What is wanted again must not be said to be gone: that was before.
+                    self._gone.pop((item.kind, item.id), None)
+                await self._lease.learn(frame)
                 self._reconciler.take(frame)
                 if self._fetch_again:
                     await self._fetch(websocket)
             case Dial():
-                task = asyncio.create_task(talks.answer(self._api.session, frame, self._whole, self._streams))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._start(talks.answer(self._api.session, frame, self._whole, self._streams))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _fetch(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         """Ask for what changed; at most one question is under way."""
@@ -358,7 +406,8 @@ class Agent:
     async def _send_reports(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
             await self._report.wait()
-            await asyncio.sleep(REPORT_EVERY_S)
+            # What was seen in the same step of the loop goes along; what comes a moment later waits for the next frame.
+            await asyncio.sleep(0)
             self._report.clear()
             batch, self._pending = self._pending, {}
             self._reports += 1
@@ -367,6 +416,7 @@ class Agent:
             except (ConnectionError, RuntimeError, aiohttp.ClientError):
                 # The next stream repeats every observation, these too.
                 return
+            await asyncio.sleep(REPORT_EVERY_S)
 
     async def _send_examination(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         """Until nothing is against the host."""
@@ -386,6 +436,7 @@ class Agent:
         while True:
             await asyncio.sleep(every_s)
             counter += 1
+            self._lease.sent(counter)
             try:
                 await websocket.send_bytes(encode(Beat(counter, {**self._facts.changes(), **self._volumes.facts()})))
                 await self._fetch(websocket)
@@ -416,4 +467,5 @@ class Agent:
 
     async def _survey(self) -> Survey:
         holdings = [*await self._network.survey(), *await self._guests.survey(), *await self._volumes.survey()]
-        return Survey(tuple(holdings), tuple(self._reconciler.observations()))
+        narrow = tuple(NarrowPath(*path) for path in await self._network.narrow_paths())
+        return Survey(tuple(holdings), tuple(self._reconciler.observations()), narrow)

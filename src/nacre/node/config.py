@@ -41,8 +41,10 @@ class NodeConfig(Struct, frozen=True):
     facts: tuple[str, ...] = ()
     """Folders with more facts (see nacre.node.facts.external); what a later one says wins."""
 
+    external: str = ""
+    """A device of this host that leads into the external network's segment and is given to it whole; empty: there is none."""
     boot_id: str = ""
-    """What stands for the kernel's boot id where several hosts share one kernel and each is restarted alone (a lab); empty: the kernel's."""
+    """Added to the kernel's boot id where several hosts share one kernel and each is restarted alone (a lab)."""
 
     @property
     def facts_folders(self) -> tuple[Path, ...]:

@@ -4,7 +4,7 @@ Every call may be repeated, and may come after a kill -9 at any point of an earl
 A driver never raises for a thing that cannot be made: it returns an observation in state error whose fault names the cause.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,6 +26,15 @@ class ImageSource(Protocol):
 
     def fetch(self, digest: str, target: Path) -> Awaitable[None]:
         """Write the bytes to `target`, checked against the digest. Raises OSError when they cannot be had."""
+
+
+class DiskRefused(OSError):
+    """The disk is not to be had: the migration does not come here any more, the source has nothing of the guest, or this host cannot keep it."""
+
+
+DiskSource = Callable[[str], AsyncIterator[bytes]]
+"""A migration's id -> all that its guest has written on its last host, in the runtime's own form, by way of the API process.
+Raises DiskRefused, or OSError where another try may have it."""
 
 
 class Plugged(Struct, frozen=True):
@@ -56,8 +65,16 @@ class NetworkDriver(Protocol):
     async def unplug(self, port_id: str) -> None:
         """Take the port's link out of its guest; the port itself stays desired."""
 
+    async def part(self, port_id: str) -> None:
+        """The same for a guest whose namespace is let go of right after this, and the link with it: nothing reaches the guest any more,
+        and for the link's end nobody waits. Where the namespace stays after all, the link is deleted a little later."""
+
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         """The port's spec as soon as it was applied. Raises LookupError after the timeout."""
+
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
+        """These ports, and no others, carry packets until then only (CLOCK_BOOTTIME), whatever becomes of this process; ports that come
+        later, too. Those that are `cut` carry none: what bears them is about to go. What was said before does not count any more."""
 
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         """Ask a service in the network (nacre.protocol.probes). Raises LookupError for a network that is not here."""
@@ -67,6 +84,9 @@ class NetworkDriver(Protocol):
 
     async def survey(self) -> list[Holding]:
         """Everything of this cloud's that is on the host, found by looking at the kernel, not at memory."""
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        """The other hosts' tunnel addresses that do not get a packet as large (bytes) as the networks here send, found by trying."""
 
     async def close(self) -> None:
         """Let go of sockets and threads. The data plane stays."""

@@ -3,7 +3,7 @@
 from nacre.node.config import NodeConfig
 from nacre.node.dns import NameService
 from nacre.node.dns.control import Ask
-from nacre.node.drivers import GuestDriver, ImageSource, NetworkDriver, StreamServer, VolumeDriver
+from nacre.node.drivers import DiskSource, GuestDriver, ImageSource, NetworkDriver, StreamServer, VolumeDriver
 from nacre.node.images import ImageCache
 from nacre.node.metadata import MetadataService, Passwords
 from nacre.node.network import LinuxNetworkDriver
@@ -21,6 +21,7 @@ def drivers(
     names: Ask | None = None,
     forward: Forward | None = None,
     passwords: Passwords | None = None,
+    disks: DiskSource | None = None,
 ) -> tuple[GuestDriver, NetworkDriver, VolumeDriver, StreamServer]:
     """The container runtime over the native data plane; the metadata service answers for the runtime's guests."""
     network: LinuxNetworkDriver
@@ -34,6 +35,6 @@ def drivers(
     network = LinuxNetworkDriver(config, metadata, NameService(names), RelayService(forward) if forward else None)
     volumes = HostVolumes(config)
     networks = RemoteNetworks(config, network)
-    guests = ContainerDriver(config, networks, ImageCache(config.state, source), volumes)
+    guests = ContainerDriver(config, networks, ImageCache(config.state, source), volumes, disks)
     guests.opened.append(lambda parts: setattr(parts, "documents", metadata.config_drive))
     return guests, networks, volumes, ContainerStreams(guests)

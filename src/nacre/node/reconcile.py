@@ -138,11 +138,12 @@ class Reconciler:
             generation = wanted.generation if wanted else 0
             return Observation("guest", guest_id, "error", generation=generation, fault=f"{type(error).__name__}: {error}")
         log.info(
-            "guest %s %s in %.1f ms %s",
+            "guest %s %s in %.1f ms %s %s",
             guest_id,
             seen.state,
             (time.monotonic() - started) * 1000,
             wanted.request_id if wanted else "",
+            ", ".join(f"{step} {ms:.1f}" for step, ms in seen.timings_ms.items()),
         )
         return seen
 

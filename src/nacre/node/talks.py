@@ -1,5 +1,6 @@
 """The node's ends of dial-backs: bytes that were asked for, at once or on an open stream (nacre.protocol.streams)."""
 
+import asyncio
 import contextlib
 import logging
 from typing import Any, Protocol
@@ -31,11 +32,21 @@ class Answers(Protocol):
 
 
 class NodeTalk:
-    """Implements nacre.node.drivers.Talk over a WebSocket to the API process."""
+    """Implements nacre.node.drivers.Talk over a WebSocket to the API process, which may still be on its way.
 
-    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
-        self._websocket = websocket
+    What is asked for is begun meanwhile: to connect takes as long as to start a process in a guest.
+    """
+
+    def __init__(self, connecting: "asyncio.Future[aiohttp.ClientWebSocketResponse]") -> None:
+        self._connecting = connecting
         self.began = False
+
+    async def _connected(self) -> aiohttp.ClientWebSocketResponse:
+        """Raises ConnectionError where the other side has gone before it could be reached."""
+        try:
+            return await asyncio.shield(self._connecting)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ConnectionResetError(str(error)) from error
 
     async def send(self, channel: Channel, data: bytes) -> None:
         for start in range(0, len(data), CHUNK_BYTES):
@@ -46,13 +57,17 @@ class NodeTalk:
         await self._send(Channel.CONTROL, control(message))
 
     async def _send(self, channel: Channel, payload: bytes) -> None:
+        websocket = await self._connected()
         try:
-            await self._websocket.send_bytes(bytes((channel,)) + payload)
+            await websocket.send_bytes(bytes((channel,)) + payload)
         except (RuntimeError, aiohttp.ClientError) as error:
             raise ConnectionResetError(str(error)) from error
 
     async def receive(self) -> bytes | FromClient | None:
-        message = await self._websocket.receive()
+        try:
+            message = await (await self._connected()).receive()
+        except ConnectionError:
+            return None
         if message.type is not aiohttp.WSMsgType.BINARY:
             return None
         payload: bytes = message.data[1:]
@@ -87,17 +102,25 @@ async def _bring(session: aiohttp.ClientSession, dial: Dial, whole: Answers) -> 
 
 
 async def _open(session: aiohttp.ClientSession, dial: Dial, streams: StreamServer | None) -> None:
-    url = f"/streams/{dial.stream}"
-    async with session.ws_connect(url, max_msg_size=FRAME_BYTES_MAX, compress=0) as websocket:
-        talk = NodeTalk(websocket)
-        try:
-            if streams is None:
-                raise LookupError(f"this host's runtime does not serve {dial.kind}")
-            await streams.serve(dial.kind, dial.id, dial.params, talk)
-        except ConnectionError:
-            return
-        except (LookupError, OSError, ValueError) as error:
-            await talk.control(failure_of(error))
-        except Exception as error:
-            log.exception("%s of %s failed", dial.kind, dial.id)
-            await talk.control(Failure("unavailable", f"{type(error).__name__}: {error}"))
+    connecting = asyncio.ensure_future(_connect(session, f"/streams/{dial.stream}"))
+    talk = NodeTalk(connecting)
+    try:
+        if streams is None:
+            raise LookupError(f"this host's runtime does not serve {dial.kind}")
+        await streams.serve(dial.kind, dial.id, dial.params, talk)
+    except ConnectionError:
+        pass
+    except (LookupError, OSError, ValueError) as error:
+        await talk.control(failure_of(error))
+    except Exception as error:
+        log.exception("%s of %s failed", dial.kind, dial.id)
+        await talk.control(Failure("unavailable", f"{type(error).__name__}: {error}"))
+    finally:
+        connecting.cancel()
+        (websocket,) = await asyncio.gather(connecting, return_exceptions=True)
+        if not isinstance(websocket, BaseException):
+            await websocket.close()
+
+
+async def _connect(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
+    return await session.ws_connect(url, max_msg_size=FRAME_BYTES_MAX, compress=0)

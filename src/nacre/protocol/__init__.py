@@ -15,6 +15,7 @@ A node dials any API process and keeps one WebSocket open (binary frames, msgpac
     Fetch(since=18)                ->
                                    <-     Dial(stream, kind, id)    (the node answers on /streams/{stream}, see `streams`)
     Beat(counter, facts)           ->
+                                   <-     Renewed(counter)         (the host's lease, see docs/decisions/0030)
 
 A lost message costs a retry: the node fetches again every few seconds, and repeats its observations when it reconnects.
 Nothing here carries a host path or a device of the host, but where the host's own root consents for a project
@@ -37,6 +38,7 @@ from nacre.protocol.messages import (
     Observation,
     Recorded,
     Refuse,
+    Renewed,
     Report,
     Welcome,
 )
@@ -59,6 +61,7 @@ __all__ = [
     "Observation",
     "Recorded",
     "Refuse",
+    "Renewed",
     "Report",
     "Welcome",
     "agree",

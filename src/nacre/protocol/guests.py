@@ -90,6 +90,13 @@ class Rescue(Struct, frozen=True):
     """Root's in that system."""
 
 
+class Origin(Struct, frozen=True):
+    """Where a guest comes from that moves here: its disk is fetched by GET /hosts/{host}/migrations/{migration}/disk before it starts."""
+
+    migration: str
+    """The migration's UUID: what was fetched under it once is not fetched again."""
+
+
 class Guest(Struct, frozen=True, omit_defaults=True):
     """The desired state of one guest on this host.
 
@@ -118,5 +125,14 @@ class Guest(Struct, frozen=True, omit_defaults=True):
     config_drive: bool = False
     """The guest's metadata lie in it, too, at /config-drive, as they were at its boot."""
     rescue: Rescue | None = None
+    origin: Origin | None = None
+    """Set while the guest moves here from another host."""
+    fenced: bool = False
+    """It may be made anew elsewhere when this host is taken for lost: its network is cut while the host's lease is out."""
     request_id: str = ""
     """The request that asked for this generation; the node logs it and gives it back in its observation."""
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """What it boots from: its own, and that of its rescue."""
+        return (self.image,) if self.rescue is None else (self.image, self.rescue.image)

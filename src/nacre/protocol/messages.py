@@ -37,6 +37,10 @@ class Hello(Struct, tag="hello", frozen=True):
     hypervisor_type: str
     facts: dict[str, Any]
     tunnel_ip: str | None = None
+    external: bool = False
+    """Whether a device of the host leads into the external network's segment: it can bear routers."""
+    underlay_mtu: int = 0
+    """Of the device that bears the tunnel address; 0: unknown, or there is none."""
 
 
 class Item(Struct, frozen=True, omit_defaults=True):
@@ -122,8 +126,16 @@ class Welcome(Struct, tag="welcome", frozen=True):
     protocol: int
     cloud_id: str
     beat_every_s: float
+    lease_s: float = 0.0
+    """How long the host's lease lasts, from when this Hello, or a Beat that is answered by Renewed, was sent; 0: nothing hangs on it."""
     examine: bool = False
     """The host has just joined and gets no work before the node has examined it."""
+
+
+class Renewed(Struct, tag="renewed", frozen=True):
+    """The beat of that number has come: the host's lease lasts from when it was sent."""
+
+    counter: int
 
 
 class Recorded(Struct, tag="recorded", frozen=True):
@@ -166,7 +178,7 @@ class Dial(Struct, tag="dial", frozen=True):
 
 
 FromNode = Hello | Fetch | Report | Beat | Examined
-FromApi = Welcome | Refuse | Recorded | Changed | Desired | Dial
+FromApi = Welcome | Refuse | Renewed | Recorded | Changed | Desired | Dial
 
 
 class Holding(Struct, frozen=True):
@@ -179,8 +191,17 @@ class Holding(Struct, frozen=True):
     name: str
 
 
+class NarrowPath(Struct, frozen=True):
+    """A way to another host that answers, but not to a packet as large as the networks' tunnels send."""
+
+    tunnel_ip: str
+    size: int
+    """Bytes, with all headers."""
+
+
 class Survey(Struct, frozen=True):
     """The body of a dial-back of kind survey."""
 
     holdings: tuple[Holding, ...]
     observations: tuple[Observation, ...]
+    narrow: tuple[NarrowPath, ...] = ()

@@ -42,6 +42,9 @@ class Network(Struct, frozen=True, omit_defaults=True):
     """The name of a network plugin of Docker's (libnetwork's remote driver), which plugs the ports; empty: the data plane does."""
     driver_options: dict[str, Any] = {}
     """For the plugin: the `Options` of its CreateNetwork."""
+    ways: tuple[HostRoute, ...] = ()
+    """Of a physical network: what lies behind routers on other hosts and is not hidden behind their own addresses. The host that bears the
+    subnets' gateway addresses leads there."""
 
 
 class FixedIp(Struct, frozen=True):
@@ -178,3 +181,5 @@ class Router(Struct, frozen=True, omit_defaults=True):
     forwards: tuple[PortForward, ...] = ()
     meters: tuple[Meter, ...] = ()
     admin_state_up: bool = True
+    ha: bool = False
+    """It is moved to another host when this one is lost: a node that has lost the control plane must not let it speak outside."""

@@ -40,7 +40,7 @@ Whole = Literal[
     "check",
     "meters",
 ]
-Open = Literal["exec", "attach", "logs", "stats", "archive_get", "archive_put", "export", "commit"]
+Open = Literal["exec", "attach", "logs", "stats", "archive_get", "archive_put", "export", "commit", "disk"]
 WHOLE: frozenset[str] = frozenset(get_args(Whole))
 OPEN: frozenset[str] = frozenset(get_args(Open))
 """kind: its params, and what comes.
@@ -64,6 +64,8 @@ volumes_usage ids -> JSON {volume id: bytes}, without those that are not here or
 check         of a network: a `probes.Probe` -> msgpack `probes.Probed`
 meters        of a router -> msgpack {label id: [packets, bytes]}
 export        -> STDOUT: a tar of the whole root file system
+disk          of a guest that does not run -> STDOUT: all that it has written, in the runtime's own form, Exit(0). Only the same runtime on the
+              host to which it goes reads it (see `guests.Origin`)
 commit        pause -> STDOUT: a tar of what the guest changed (an OCI layer with whiteouts, uncompressed), Exit(0)
 """
 

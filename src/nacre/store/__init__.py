@@ -1,6 +1,6 @@
 """The store: tables, transactions, listing, notification and blobs. It knows no domain."""
 
-from nacre.store.engine import Store, StoreError, announce
+from nacre.store.engine import NotStorable, Store, StoreError, announce
 from nacre.store.listing import Criterion, Listing, Page, Query
 from nacre.store.portable import elements, greatest, insert, texts
 from nacre.store.prepared import Prepared, among
@@ -9,6 +9,7 @@ from nacre.store.schema import metadata
 __all__ = [
     "Criterion",
     "Listing",
+    "NotStorable",
     "Page",
     "Prepared",
     "Query",

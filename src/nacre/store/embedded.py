@@ -65,6 +65,9 @@ class SQLite:
     def hearing(self) -> bool:
         return True
 
+    def own(self, lost: Callable[[], None]) -> bool:
+        return True
+
     def close_writer(self) -> None:
         if self._writer is not None:
             self._writer.close()

@@ -33,6 +33,10 @@ class StoreError(Exception):
     its connection was lost while it committed and nobody could tell how that ended: the message says so then."""
 
 
+class NotStorable(ValueError):
+    """A value that the database cannot keep or compare with (PostgreSQL: a NUL in a text). Nothing of the transaction is left."""
+
+
 def announce(conn: sa.Connection, topic: str, value: Any = None) -> None:
     """Tell the watchers of `topic` once this transaction is committed; never if it is rolled back. A hint: it may be lost with the process."""
     conn.info.setdefault("announced", []).append((topic, value))
@@ -72,6 +76,10 @@ class Engine(Protocol):
 
     def hearing(self) -> bool:
         """Whether announcements of other processes come in."""
+
+    def own(self, lost: Callable[[], None]) -> bool:
+        """Whether this process is now the one that serves over the database; waits a while for another to end. `lost` is called, in a
+        thread, when it is not any more."""
 
     def close_writer(self) -> None:
         """The writer's thread ends."""
@@ -134,6 +142,17 @@ class Store:
     def hearing(self) -> bool:
         """Whether what other processes announce comes in. While it does not, nothing that rests on it may be believed."""
         return self._engine.hearing()
+
+    async def own(self, lost: Callable[[], None]) -> None:
+        """Be the one process that serves over the database. `lost` is called in the loop if another has become it meanwhile. Raises
+        StoreError while another one is."""
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(lost)
+
+        if not await asyncio.to_thread(self._engine.own, tell):
+            raise StoreError("another API process serves over this database: there can be one at a time")
 
     async def write(self, fn: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn` in a write transaction and return once it is on disk. What `fn` raises comes out here, and nothing of it stays.

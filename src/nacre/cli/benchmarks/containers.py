@@ -6,29 +6,24 @@ Every figure is of whole commands or requests, so the client's own time is in it
 import contextlib
 import http.client
 import json
-import os
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
+from nacre.cli.benchmarks import builds, compose
 from nacre.cli.benchmarks.peers import engine
+from nacre.cli.benchmarks.sides import COMMAND_WAIT_S, LABEL, Side, alternately
 from nacre.cli.benchmarks.target import Figures, Target, quantile
 
-RUNS = 20
-WARM_UP = 2
+RUNS = 40
 MANY = 100
 STREAM_BYTES = 200_000_000
 STREAM_RUNS = 3
-COMMAND_WAIT_S = 300.0
-CHUNK_BYTES = 1 << 20
-LABEL = "nacre.bench"
 LINE = "0123456789" * 10
 SPEAKS = f"yes {LINE} | head -c {STREAM_BYTES}"
 NOTE = "Whole commands of Docker's client; the engine beside it is started for the run. This cloud keeps the end of a log, dockerd all of it."
@@ -36,43 +31,8 @@ API = "/v1.41"
 """The newest version that Debian's dockerd speaks, too."""
 
 
-@dataclass
-class Side:
-    """An engine to measure: its socket, and its image of busybox."""
-
-    name: str
-    socket: str
-    image: str
-    values: dict[str, float] = field(default_factory=dict)
-    samples: list[float] = field(default_factory=list)
-
-    def docker(self, *words: str) -> str:
-        """One command of the client; what it said. Raises ClickException."""
-        done = subprocess.run(
-            ["docker", *words], env=self.environment, capture_output=True, text=True, timeout=COMMAND_WAIT_S, check=False
-        )
-        if done.returncode:
-            raise click.ClickException(f"docker {' '.join(words[:2])} on {self.name}: {done.stderr.strip()}")
-        return done.stdout.strip()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONTEXT": ""}
-
-    def streamed(self, *words: str) -> float:
-        """The megabytes a second that a command's output comes in."""
-        begun, size = time.perf_counter(), 0
-        with subprocess.Popen(["docker", *words], env=self.environment, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            while data := process.stdout.read(CHUNK_BYTES):
-                size += len(data)
-        if process.returncode or not size:
-            raise click.ClickException(f"docker {words[0]} on {self.name} ended with {process.returncode} after {size} bytes")
-        return size / 1e6 / (time.perf_counter() - begun)
-
-
 def beside_dockerd(target: Target) -> Figures:
-    """`run --rm` with a port on the default network, `exec`, streams, and many containers one after the other."""
+    """`run --rm` with a port on the default network, `exec`, streams, builds, and many containers: by the API, and by docker-compose."""
     if not shutil.which("docker"):
         raise click.ClickException("no docker here: the client is what is measured with")
     socket_path = target.state.dir / "docker" / f"{target.client.project_id}.sock"
@@ -84,10 +44,12 @@ def beside_dockerd(target: Target) -> Figures:
             sides.append(Side("dockerd", host.removeprefix("unix://"), "bench"))
         for side in sides:
             stack.callback(_clean_up, side)
-        for measure in (_runs, _execs, _streams, _many):
-            for side in sides:
-                measure(side)
-    return Figures(f"docker run, exec, streams, {MANY} containers", _compared(sides), sides[0].samples, NOTE + _of_cgroups())
+        told: set[str] = set()
+        for measure in (_runs, _execs, _streams, builds.measure, _many, compose.measure):
+            measure(sides)
+            click.echo(f"measured: {', '.join(name for name in sides[0].values if name not in told)}", err=True)
+            told.update(sides[0].values)
+    return Figures("docker run, exec, streams, builds, compose", _compared(sides), sides[0].samples, NOTE + _of_cgroups())
 
 
 def _of_cgroups() -> str:
@@ -109,51 +71,51 @@ def _compared(sides: list[Side]) -> dict[str, float | str]:
     return found
 
 
-def _timed(work: Callable[[], Any], runs: int = RUNS) -> list[float]:
-    """Milliseconds of each run after the warm-up."""
-    samples = []
-    for _ in range(runs + WARM_UP):
-        begun = time.perf_counter()
-        work()
-        samples.append((time.perf_counter() - begun) * 1000)
-    return samples[WARM_UP:]
+def _runs(sides: list[Side]) -> None:
+    samples = alternately(sides, lambda side: side.docker("run", "--rm", "--label", LABEL, side.image, "/bin/true"), RUNS)
+    for side in sides:
+        side.samples = samples[side.name]
+        side.values |= {"run --rm, p50 ms": quantile(side.samples, 0.5), "run --rm, p95 ms": quantile(side.samples, 0.95)}
 
 
-def _runs(side: Side) -> None:
-    side.samples = _timed(lambda: side.docker("run", "--rm", "--label", LABEL, side.image, "/bin/true"))
-    side.values |= {"run --rm, p50 ms": quantile(side.samples, 0.5), "run --rm, p95 ms": quantile(side.samples, 0.95)}
+def _execs(sides: list[Side]) -> None:
+    idents = {side.name: side.docker("run", "-d", "--label", LABEL, side.image, "/bin/sleep", "10000") for side in sides}
+    samples = alternately(sides, lambda side: side.docker("exec", idents[side.name], "/bin/true"), RUNS)
+    alone = alternately(sides, lambda side: side.docker("--version"), RUNS)
+    for side in sides:
+        side.values |= {
+            "exec, p50 ms": quantile(samples[side.name], 0.5),
+            "exec, p95 ms": quantile(samples[side.name], 0.95),
+            "the client alone (docker --version), p50 ms": quantile(alone[side.name], 0.5),
+        }
+        side.docker("rm", "-f", idents[side.name])
 
 
-def _execs(side: Side) -> None:
-    ident = side.docker("run", "-d", "--label", LABEL, side.image, "/bin/sleep", "10000")
-    samples = _timed(lambda: side.docker("exec", ident, "/bin/true"))
-    side.values |= {"exec, p50 ms": quantile(samples, 0.5), "exec, p95 ms": quantile(samples, 0.95)}
-    side.docker("rm", "-f", ident)
+def _streams(sides: list[Side]) -> None:
+    for side in sides:
+        speak = ("--label", LABEL, side.image, "/bin/sh", "-c", SPEAKS)
+        rates = [side.streamed("run", "--rm", *speak) for _ in range(STREAM_RUNS)]
+        side.values["attached output of 200 MB, MB/s"] = quantile(rates, 0.5)
+        ident = side.docker("run", "-d", *speak)
+        side.docker("wait", ident)
+        side.values["logs of it, MB/s"] = quantile([side.streamed("logs", ident) for _ in range(STREAM_RUNS)], 0.5)
+        side.docker("rm", ident)
 
 
-def _streams(side: Side) -> None:
-    speak = ("--label", LABEL, side.image, "/bin/sh", "-c", SPEAKS)
-    rates = [side.streamed("run", "--rm", *speak) for _ in range(STREAM_RUNS)]
-    side.values["attached output of 200 MB, MB/s"] = quantile(rates, 0.5)
-    ident = side.docker("run", "-d", *speak)
-    side.docker("wait", ident)
-    side.values["logs of it, MB/s"] = quantile([side.streamed("logs", ident) for _ in range(STREAM_RUNS)], 0.5)
-    side.docker("rm", ident)
-
-
-def _many(side: Side) -> None:
-    """As docker-compose does it: a create and a start for each over one connection, one container after the other."""
-    body = {"Image": side.image, "Cmd": ["/bin/sleep", "10000"], "Labels": {LABEL: ""}}
-    begun, idents = time.perf_counter(), []
-    with _connection(side) as ask:
-        for _ in range(MANY):
-            idents.append(ask("POST", "/containers/create", body)["Id"])
-            ask("POST", f"/containers/{idents[-1]}/start", None)
-        side.values[f"{MANY} containers created and started, s"] = time.perf_counter() - begun
-        begun = time.perf_counter()
-        for ident in idents:
-            ask("DELETE", f"/containers/{ident}?force=1&v=1", None)
-        side.values[f"{MANY} containers removed by force, s"] = time.perf_counter() - begun
+def _many(sides: list[Side]) -> None:
+    """A create and a start for each over one connection, one container after the other."""
+    for side in sides:
+        body = {"Image": side.image, "Cmd": ["/bin/sleep", "10000"], "Labels": {LABEL: ""}}
+        begun, idents = time.perf_counter(), []
+        with _connection(side) as ask:
+            for _ in range(MANY):
+                idents.append(ask("POST", "/containers/create", body)["Id"])
+                ask("POST", f"/containers/{idents[-1]}/start", None)
+            side.values[f"{MANY} containers created and started, s"] = time.perf_counter() - begun
+            begun = time.perf_counter()
+            for ident in idents:
+                ask("DELETE", f"/containers/{ident}?force=1&v=1", None)
+            side.values[f"{MANY} containers removed by force, s"] = time.perf_counter() - begun
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +17,7 @@ import click
 from nacre.cli.client import connect
 from nacre.cli.conformance import environment, page, ratchet, results, selection
 from nacre.cli.conformance.workspace import SSH_IMAGE, Workspace
+from nacre.cli.lab.layout import HOSTS_MAX
 from nacre.cli.state import COMMAND, State, say
 
 CONCURRENCY = 2
@@ -53,6 +54,13 @@ SETTINGS = (
     "--simulate", type=click.IntRange(1, 1000), metavar="N", help="N simulated hosts instead of real guests; needs no root."
 )
 @click.option(
+    "--lab",
+    "lab_hosts",
+    type=click.IntRange(1, HOSTS_MAX),
+    metavar="N",
+    help="A lab of this machine and N hosts more, with real guests; needs root. `nacre lab` has none of the settings that Identity's tests want.",
+)
+@click.option(
     "--ssh", is_flag=True, help="Boot servers from Debian (built if it is not there) and log in to them; needs real guests."
 )
 @click.option("--all", "everything", is_flag=True, help="Every test under tempest.api of these services.")
@@ -69,6 +77,7 @@ def conformance(
     services: str,
     directory: Path | None,
     simulate: int | None,
+    lab_hosts: int | None,
     ssh: bool,
     everything: bool,
     save: Path | None,
@@ -90,9 +99,11 @@ def conformance(
         raise click.ClickException("what is kept was seen with real guests: leave out --save or --simulate")
     if ssh and simulate:
         raise click.ClickException("nobody logs in to simulated guests: leave out --ssh or --simulate")
+    if lab_hosts and (simulate or directory):
+        raise click.ClickException("a lab has a cloud of its own: leave out --simulate and --state, or --lab")
     signal.signal(signal.SIGTERM, interrupted)
     tempest_bin = environment.ensure()
-    with scratch(keep) as work, running_cloud(directory or work / "cloud", simulate, keep) as state:
+    with scratch(keep) as work, cloud_for(work, directory, simulate, lab_hosts, keep) as state:
         if ssh and not connect(state).get("image", f"/images?name={SSH_IMAGE}")["images"]:
             nacre("image", "build", "debian", "--state", str(state.dir))
         workspace = Workspace(work / "tempest", tempest_bin, ssh)
@@ -103,7 +114,7 @@ def conformance(
             say(f"{len(chosen)} tests, {concurrency} at a time")
             serving.run(concurrency)
         found = workspace.results(chosen)
-    if not simulate:
+    if not simulate and not lab_hosts:
         found = ratchet.hold(found, ratchet.passing())
     if json_file is not None:
         json_file.write_text(json.dumps({"tempest": environment.TEMPEST_VERSION, **found.as_json()}, indent=1) + "\n")
@@ -138,6 +149,27 @@ def scratch(keep: bool) -> Iterator[Path]:
             # The cloud's part is empty after its purge; if something is left there, it is not removed blindly.
             if not (work / "cloud").exists():
                 work.rmdir()
+
+
+def cloud_for(
+    work: Path, directory: Path | None, simulate: int | None, lab_hosts: int | None, keep: bool
+) -> AbstractContextManager[State]:
+    return running_lab(work / "lab", lab_hosts, keep) if lab_hosts else running_cloud(directory or work / "cloud", simulate, keep)
+
+
+@contextmanager
+def running_lab(directory: Path, hosts: int, keep: bool) -> Iterator[State]:
+    """The cloud of a lab that is made for this."""
+    if os.geteuid() != 0:
+        raise click.ClickException("a lab needs root: use sudo, or --simulate 2")
+    try:
+        nacre("lab", "up", "--hosts", str(hosts), "--state", str(directory))
+        yield State(directory / "cloud")
+    finally:
+        if keep:
+            say(f"The lab runs on; to end it: {COMMAND} lab down --purge --state {directory}")
+        else:
+            nacre("lab", "down", "--purge", "--state", str(directory))
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def start_cloud(lab: Lab, place: Place, port: int | None) -> None:
     known = state.load()
     nodes = None if known is not None and known.nodes_port else f"{lab.address(API)}:{free_port()}"
     with locked(state):
-        cloud, started = ups.start(state, port, None, nodes=nodes)
+        cloud, started = ups.start(state, port, None, nodes=nodes, external=lab.outer(API))
     if started:
         ups.register_default_images(state, cloud)
 

@@ -22,6 +22,7 @@ from nacre.cli.join import load_node
 from nacre.cli.lab import wires
 from nacre.cli.lab.layout import API, Lab, Place
 from nacre.cli.state import State, write
+from nacre.cli.up import locked
 
 COMMAND_S = 240.0
 """Longer than `join` and `down --purge` wait themselves."""
@@ -29,13 +30,14 @@ GONE_S = 60.0
 POLL_S = 0.1
 
 
-def command(words: Iterable[str], namespace: str | None = None) -> str:
+def command(words: Iterable[str], namespace: str | None = None, *, content: str = "") -> str:
     """A command of ours in a process of its own, in a host's namespace where one is named. Raises ClickException with what it said."""
     enter = wires.entering(namespace) if namespace is not None and wires.has_namespace(namespace) else ()
-    line = [*enter, sys.executable, "-m", *words]
+    # It ends with us: whoever repeats a lab's command that was killed must not meet what that one began.
+    line = ["setpriv", "--pdeathsig", "KILL", *enter, sys.executable, "-m", *words]
     try:
         done = subprocess.run(
-            line, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_S, check=False
+            line, env=environment(), input=content, capture_output=True, text=True, timeout=COMMAND_S, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise click.ClickException(f"`{' '.join(words)}` did not end within {COMMAND_S:.0f} s") from error
@@ -66,14 +68,17 @@ def _error(found: BaseException | None) -> click.ClickException | None:
 def ensure(lab: Lab, place: Place, name: str) -> None:
     """The host, up and accepted by the cloud: joined the first time, started again otherwise."""
     state = place.host(name)
+    if state.dir.exists():
+        with locked(state):  # A `join` of one's own hand may be under way.
+            pass
     if state.node_config.exists():
         start(lab, place, name)
         return
     forget(place.cloud, name)
     token = ask(place.cloud, "POST", "/host-tokens", {"hosts": 1, "ttl_s": 3600})["token"]
     url = f"https://{lab.address(API)}:{place.cloud.require().nodes_port}"
-    words = ("join", url, "--token", token, "--name", name, "--tunnel-ip", lab.address(name))
-    command(("nacre.cli", *words, "--state", str(state.dir)), lab.namespace(name))
+    words = ("join", url, "--token", "-", "--name", name, "--tunnel-ip", lab.address(name), "--external", lab.outer(name))
+    command(("nacre.cli", *words, "--state", str(state.dir)), lab.namespace(name), content=f"{token}\n")
 
 
 def forget(cloud: State, name: str) -> None:
@@ -108,7 +113,7 @@ def kill(lab: Lab, place: Place, name: str) -> None:
     if not state.node_config.exists():
         return
     command(("nacre.node.poweroff", "--config", str(state.node_config)), lab.namespace(name))
-    config = msgspec.structs.replace(load_node(state), boot_id=str(uuid.uuid4()))
+    config = msgspec.structs.replace(load_node(state), boot_id=f"-{uuid.uuid4()}")
     write(state.node_config, msgspec.json.encode(config).decode(), mode=0o600)
 
 
@@ -147,18 +152,18 @@ def await_hosts(place: Place, names: Iterable[str]) -> None:
 def rows(lab: Lab, place: Place) -> list[dict[str, Any]]:
     """One for each end of a cable: the machine, then the hosts."""
     known = seen(place.cloud)
-    plugged = wires.links(lab.switch) if wires.has_namespace(lab.switch) else {}
+    plugged = wires.plugged(lab)
     found = [row(lab, place.cloud, API, known.get(own_name(place.cloud), {}), plugged)]
     return found + [row(lab, place.host(name), name, known.get(name, {}), plugged) for name in lab.names]
 
 
-def row(lab: Lab, state: State, name: str, known: dict[str, Any], plugged: dict[str, bool]) -> dict[str, Any]:
+def row(lab: Lab, state: State, name: str, known: dict[str, Any], plugged: set[str]) -> dict[str, Any]:
     node = processes.find(state.pid_file("node"))
     return {
         "name": name,
         "host": known.get("hostname", ""),
         "address": lab.address(name),
-        "cable": "in" if plugged.get(lab.link(name)) else "out",
+        "cable": "in" if name in plugged else "out",
         "node": node.pid if node else None,
         "cloud": "up" if known.get("alive") else "down",
         "guests": known.get("guests", ""),

@@ -4,8 +4,8 @@ DIR/lab.json    its id, its underlay and how many hosts it has
 DIR/cloud/      the state directory of the cloud (`nacre status --state DIR/cloud`)
 DIR/h1/ ...     the state directory of each host
 
-In the kernel everything bears the lab's id: the namespaces nlab1234-net (the switch) and nlab1234-h1 (a host), the links nl1234-h1
-(the same at both ends of a cable).
+In the kernel everything bears the lab's id: the namespaces nlab1234-net (the switches) and nlab1234-h1 (a host), the links nl1234-h1 and
+nx1234-h1 (the same at both ends of a cable) of the underlay and of the external network.
 """
 
 import ipaddress
@@ -57,6 +57,10 @@ class Lab:
     def link(self, end: str) -> str:
         """The cable of a host, or of the machine (`api`), by the same name at both of its ends."""
         return f"nl{self.id}-{end}"
+
+    def outer(self, end: str) -> str:
+        """The cable to the external network's segment."""
+        return f"nx{self.id}-{end}"
 
     def address(self, end: str) -> str:
         """The machine has the first address, h1 the eleventh."""

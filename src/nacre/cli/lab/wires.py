@@ -1,4 +1,6 @@
-"""The lab's network: a switch in a namespace of its own, a cable to each host and one to the machine, and what of it is cut.
+"""The lab's network: two switches in a namespace of their own, a cable of each to each host and to the machine, and what of it is cut.
+
+One switch is the underlay between the hosts, the other the segment of the external network, on which hosts have no address of their own.
 
 What is there is asked of the kernel each time; nothing is remembered beside it. Every step may be repeated after a crash in its midst.
 """
@@ -9,13 +11,15 @@ import subprocess
 from collections.abc import Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 import click
 
 from nacre.cli.lab.layout import API, Lab
 
 PINS = Path("/run/netns")
-BRIDGE = "br0"
+UNDERLAY, OUTSIDE = "br0", "out0"
+"""The bridges."""
 COMMAND_S = 60.0
 CUTS = """table bridge cuts {
   set between { type ifname . ifname; }
@@ -50,20 +54,21 @@ def entering(namespace: str) -> tuple[str, ...]:
     return ("nsenter", f"--net={PINS / namespace}")
 
 
-def links(namespace: str | None) -> dict[str, bool]:
-    """The names of the links there, and whether they are up."""
+def links(namespace: str | None) -> dict[str, dict[str, Any]]:
+    """The links there by their names, as `ip -j link` shows them."""
     where = ("-n", namespace) if namespace else ()
-    found = json.loads(run("ip", *where, "-j", "link"))
-    return {link["ifname"]: "UP" in link["flags"] for link in found}
+    return {link["ifname"]: link for link in json.loads(run("ip", *where, "-j", "link"))}
 
 
 def ensure(lab: Lab) -> None:
     """The switch and all cables. Raises ClickException where the underlay's addresses are in use meanwhile."""
     if not has_namespace(lab.switch):
         run("ip", "netns", "add", lab.switch)
-    if BRIDGE not in links(lab.switch):
-        batch(lab.switch, [f"link add {BRIDGE} type bridge forward_delay 0"])
-    batch(lab.switch, ["link set lo up", f"link set {BRIDGE} up"])
+    for bridge in (UNDERLAY, OUTSIDE):
+        if bridge not in links(lab.switch):
+            batch(lab.switch, [f"link add {bridge} type bridge forward_delay 0 mcast_snooping 0"])
+        batch(lab.switch, [f"link set {bridge} up"])
+    batch(lab.switch, ["link set lo up"])
     if "table bridge cuts" not in run(*entering(lab.switch), "nft", "list", "tables"):
         run(*entering(lab.switch), "nft", "-f", "-", content=CUTS)
     plug(lab, API, None)
@@ -75,20 +80,30 @@ def ensure(lab: Lab) -> None:
 
 
 def plug(lab: Lab, end: str, namespace: str | None) -> None:
-    """A cable from the switch to a namespace; one that lost an end is made anew. A cable that is there stays as it is, up or down."""
-    link = lab.link(end)
+    """The cables of a host, or of the machine. One that is there stays as it is, in or out."""
+    address = f"addr add {lab.address(end)}/{IPv4Network(lab.underlay).prefixlen} dev {lab.link(end)}"
+    if not whole(lab, lab.link(end), namespace):
+        refuse_taken(lab, namespace)
+        lay(lab, lab.link(end), namespace, UNDERLAY, [address, *(["link set lo up"] if namespace else [])])
+    if not whole(lab, lab.outer(end), namespace):
+        lay(lab, lab.outer(end), namespace, OUTSIDE, [f"link set {lab.outer(end)} addrgenmode none"])
+
+
+def whole(lab: Lab, link: str, namespace: str | None) -> bool:
+    """Whether a cable has both its ends; one that lost an end, or never got to the switch, is taken away."""
     here, there = links(lab.switch), links(namespace)
-    if link in here and link in there:
-        return
-    if link in there:
-        batch(namespace, [f"link del {link}"])
-    elif link in here:
-        batch(lab.switch, [f"link del {link}"])
-    refuse_taken(lab, namespace)
-    prefix = IPv4Network(lab.underlay).prefixlen
-    lines = [f"link add {link} type veth peer name {link} netns {lab.switch}", f"addr add {lab.address(end)}/{prefix} dev {link}"]
-    batch(namespace, [*lines, f"link set {link} up", *(["link set lo up"] if namespace else [])])
-    batch(lab.switch, [f"link set {link} master {BRIDGE} up"])
+    if link in here and link in there and here[link].get("master"):
+        return True
+    for where, found in ((namespace, there), (lab.switch, here)):
+        if link in found:
+            batch(where, [f"link del {link}"])
+            break
+    return False
+
+
+def lay(lab: Lab, link: str, namespace: str | None, bridge: str, lines: Sequence[str]) -> None:
+    batch(namespace, [f"link add {link} type veth peer name {link} netns {lab.switch}", *lines, f"link set {link} up"])
+    batch(lab.switch, [f"link set {link} master {bridge} up"])
 
 
 def refuse_taken(lab: Lab, namespace: str | None) -> None:
@@ -105,22 +120,27 @@ def refuse_taken(lab: Lab, namespace: str | None) -> None:
 
 def remove(lab: Lab, hosts: Sequence[str]) -> None:
     """The switch and the cables with it; again: nothing to do. The links go first: a namespace goes by and by."""
-    if has_namespace(lab.switch):
-        batch(lab.switch, [f"link del {name}" for name in links(lab.switch) if name.startswith(lab.link(""))])
-    if lab.link(API) in links(None):
-        batch(None, [f"link del {lab.link(API)}"])
-    for namespace in (*(lab.namespace(host) for host in hosts), lab.switch):
-        if has_namespace(namespace):
-            run("ip", "netns", "del", namespace)
+    ours = (lab.link(""), lab.outer(""))
+    for namespace in (*([lab.switch] if has_namespace(lab.switch) else []), None):
+        batch(namespace, [f"link del {name}" for name in links(namespace) if name.startswith(ours)])
+    for pin in (*(lab.namespace(host) for host in hosts), lab.switch):
+        if has_namespace(pin):
+            run("ip", "netns", "del", pin)
 
 
 def set_cable(lab: Lab, host: str, *, up: bool) -> None:
-    """Pull a host's cable out of the switch, or put it back."""
-    batch(lab.switch, [f"link set {lab.link(host)} {'up' if up else 'down'}"])
+    """Pull a host's cables out of the switches, or put them back."""
+    batch(lab.switch, [f"link set {link} {'up' if up else 'down'}" for link in (lab.link(host), lab.outer(host))])
+
+
+def plugged(lab: Lab) -> set[str]:
+    """The ends whose cables are in."""
+    there = links(lab.switch) if has_namespace(lab.switch) else {}
+    return {end for end in (API, *lab.names) if "UP" in there.get(lab.link(end), {"flags": []})["flags"]}
 
 
 def cut(lab: Lab, one: str, other: str) -> None:
-    """No frame passes between the two any more, in either direction; again: no change."""
+    """No frame of the underlay passes between the two any more, in either direction; again: no change."""
     change_cuts(lab, "add", one, other)
 
 

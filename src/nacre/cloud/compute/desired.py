@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from nacre.cloud.compute.fencing import is_fenced
+from nacre.cloud.compute.migrations import open_among
 from nacre.cloud.compute.servers import user_data_of
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.containers.limits import FLAVOR, limits_of
@@ -14,15 +16,13 @@ from nacre.cloud.containers.tables import containers
 from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.network import servers as network
 from nacre.protocol.containers import Container
-from nacre.protocol.guests import Guest, ImageRef, InjectedFile, InstanceData, Layer, Limits, Rescue
+from nacre.protocol.guests import Guest, ImageRef, InjectedFile, InstanceData, Layer, Limits, Origin, Rescue
 from nacre.store import Prepared, among
 
-_WANTED = Prepared(
-    sa.select(servers).where(servers.c.host_id == sa.bindparam("host"), servers.c.gone.is_(False), among(servers.c.id))
-)
+_WANTED = Prepared(sa.select(servers).where(servers.c.gone.is_(False), among(servers.c.id)))
 _RUNTIMES = Prepared(sa.select(hosts.c.runtimes).where(hosts.c.id == sa.bindparam("host")))
 _CONTAINERS = Prepared(
-    sa.select(containers.c.server_id, containers.c.spec, containers.c.host_config, containers.c.halt).where(
+    sa.select(containers.c.server_id, containers.c.spec, containers.c.host_config, containers.c.halt, containers.c.labels).where(
         among(containers.c.server_id)
     )
 )
@@ -33,13 +33,29 @@ _POWER: dict[str, Any] = {"suspended": "paused", "shelved": "stopped"}
 
 
 def compile_guests(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> dict[str, Guest]:
-    """The guests that must be on the host; one whose intent is `gone` is left out."""
-    rows = _WANTED.rows(conn, host=host_id, ids=list(ids))
-    ports = network.ports_of(conn, [row["id"] for row in rows])
+    """The guests that must be on the host; one whose intent is `gone` is left out. So is one that goes back to the host from which it came;
+    what moved away is kept as it is, until it is known that it stays away."""
+    rows = _WANTED.rows(conn, ids=list(ids))
+    moves = open_among(conn, [row["id"] for row in rows])
+    copies = [row for row in rows if row["host_id"] != host_id and moves.get(row["id"], {}).get("source_host_id") == host_id]
+    rows = [row for row in rows if row["host_id"] == host_id and not _goes_back(row, moves.get(row["id"]))] + copies
+    here = [row["id"] for row in rows if row["host_id"] == host_id]
+    ports = network.ports_of(conn, here)
     runtimes = _RUNTIMES.scalar(conn, host=host_id) or []
     runtime = "simulated" if "simulated" in runtimes else "container"
     kept = {each["server_id"]: each for each in _CONTAINERS.rows(conn, ids=[row["id"] for row in rows])}
-    return {row["id"]: _guest(row, ports.get(row["id"], []), runtime, kept.get(row["id"])) for row in rows}
+    guests = {row["id"]: _guest(row, ports.get(row["id"], []), runtime, kept.get(row["id"])) for row in rows}
+    for ident, guest in guests.items():
+        move = moves.get(ident)
+        if ident not in here:
+            guests[ident] = msgspec.structs.replace(guest, power="stopped")
+        elif move is not None and move["status"] == "migrating":
+            guests[ident] = msgspec.structs.replace(guest, origin=Origin(move["uuid"]), fenced=True)
+    return guests
+
+
+def _goes_back(row: dict[str, Any], move: dict[str, Any] | None) -> bool:
+    return move is not None and move["status"] == "reverting" and move["dest_host_id"] == row["host_id"]
 
 
 def _container(kept: dict[str, Any]) -> Container:
@@ -112,5 +128,6 @@ def _guest(row: dict[str, Any], ports: list[str], runtime: Any, kept: dict[str, 
         files=tuple(InjectedFile(file["path"], base64.b64decode(file["contents"])) for file in row["files"]),
         config_drive=row["config_drive"],
         rescue=None if row["rescue"] is None else Rescue(_image(row["rescue"]["image"]), row["rescue"]["password_hash"]),
+        fenced=is_fenced(row, kept),
         request_id=row["request_id"],
     )

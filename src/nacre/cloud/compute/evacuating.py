@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.compute import migrations, timeline
 from nacre.cloud.compute.actions import intend
-from nacre.cloud.compute.resizing import SIZES
+from nacre.cloud.compute.migrations import SIZES
 from nacre.cloud.context import Context
 from nacre.cloud.hosts import operations as hosts
 from nacre.cloud.hosts.desired import mark
@@ -34,6 +34,8 @@ NEVER_SEEN: Row = {
 def evacuate(conn: sa.Connection, ctx: Context, row: Row, host: HostView) -> None:
     """Move the server's claim, ports and intent to that host. It is started there if it was to run; one that was stopped stays so."""
     started = now()
+    moving = migrations.open_of(conn, row["id"]) is not None
+    migrations.abandon(conn, row)
     size = {name: row[name] for name in SIZES}
     hosts.claim(conn, row["host_id"], guests=-1, **{name: -amount for name, amount in size.items()})
     hosts.claim(conn, host.id, **size)
@@ -48,7 +50,9 @@ def evacuate(conn: sa.Connection, ctx: Context, row: Row, host: HostView) -> Non
         "boots": row["boots"] + 1 if up else row["boots"],
         "rebuilds": row["rebuilds"] + 1,
     }
-    migrations.begin(conn, ctx, row, "evacuation", host.id, row["flavor"])
+    if moving:
+        changes["old_flavor"] = sa.null()
+    migrations.begin(conn, ctx, row, "evacuation", host.id, row["flavor"], status="done")
     moved = {**row, "host_id": host.id, "request_id": ctx.request_id}
     intend(conn, ctx, moved, "evacuate", changes)
     timeline.begin(conn, ctx, moved, "evacuate")

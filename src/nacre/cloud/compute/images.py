@@ -4,13 +4,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.cloud.compute.tables import servers
+from nacre.cloud.compute.migrations import is_open
+from nacre.cloud.compute.tables import migrations, servers
 from nacre.store import elements
 
 
 def host_needs(conn: sa.Connection, host_id: str, digest: str) -> bool:
     """Whether a server of this host starts from these bytes: an archive, or a layer of its image."""
-    here = servers.c.host_id == host_id
+    copies = sa.select(migrations.c.server_id).where(is_open(), migrations.c.source_host_id == host_id)
+    here = sa.or_(servers.c.host_id == host_id, servers.c.id.in_(copies))
     return any(conn.execute(query.where(here).limit(1)).first() is not None for query in naming(digest))
 
 

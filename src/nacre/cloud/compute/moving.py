@@ -1,11 +1,13 @@
-"""Servers that go to another host: evacuation from one that is lost (see `evacuating`), and the moves that are not served."""
+"""Servers that go to another host: migration (see `cold_migration`), evacuation from one that is lost (see `evacuating`), and what is not served."""
 
 from typing import Any
 
 import sqlalchemy as sa
 
+from nacre.cloud.compute import cold_migration
 from nacre.cloud.compute.actions import ready
 from nacre.cloud.compute.evacuating import evacuate as move
+from nacre.cloud.compute.migrations import SIZES
 from nacre.cloud.compute.placing import Placing, choose
 from nacre.cloud.compute.rescuing import refuse_container
 from nacre.cloud.compute.servers import changeable, let_go
@@ -54,10 +56,42 @@ def evacuate(
     move(conn, ctx, kept, target)
 
 
-def refuse_migration(conn: sa.Connection, ctx: Context, ident: str, verb: str) -> None:
-    """Raises NotFound and Conflict as a migration would, and Invalid for a server that it could be: running guests stay where they are."""
-    ready(conn, ctx, ident, verb, frozenset({"active", "stopped"} if verb == "migrate" else {"active", "paused"}))
-    raise Invalid("No valid host was found. Servers of this cloud are not moved between hosts that are up.", code="NoValidHost")
+MIGRATED = frozenset({"active", "stopped"})
+
+
+def migrate(
+    conn: sa.Connection, ctx: Context, ident: str, hostname: str | None, known: Placing, *, automatic: bool = False
+) -> None:
+    """Stop the server, and start it on another host (the one that is named). Raises Invalid where none can take it, Conflict."""
+    row = ready(conn, ctx, ident, "migrate", MIGRATED)
+    own = conn.execute(sa.select(hosts.c.id, hosts.c.hostname).where(hosts.c.id == row["host_id"])).one()
+    if hostname is not None:
+        if conn.execute(sa.select(hosts.c.id).where(hosts.c.hostname == hostname)).first() is None:
+            raise Invalid(f"Compute host {hostname} could not be found.", field="migrate.host", code="ComputeHostNotFound")
+        if hostname == own.hostname:
+            raise Invalid(
+                "Cannot migrate to the host where the server exists.", field="migrate.host", code="CannotMigrateToSameHost"
+            )
+    if row["host_id"] not in known.alive:
+        raise Conflict(f"Service is unavailable at this time: {own.hostname}.", code="ServiceUnavailable")
+    zone = (row["requested_zone"] or "").partition(":")[0]
+    wanted = {**row, "requested_zone": f"{zone}:{hostname}" if hostname else zone or None}
+    try:
+        target = choose(conn, wanted, known, without=(row["host_id"],), action="migrate")
+    except (NoValidHost, ExpressionError) as error:
+        raise Invalid(str(error), field="migrate.host" if hostname else "migrate", code="NoValidHost") from None
+    size = {name: row[name] for name in SIZES}
+    cold_migration.begin(conn, ctx, row, target, row["flavor"], size, automatic=automatic)
+
+
+def refuse_live_migration(conn: sa.Connection, ctx: Context, ident: str) -> None:
+    """Raises NotFound and Conflict as a live migration would, and Invalid for a server that it could be: a container that runs cannot be moved
+    without CRIU, which no node of this cloud has."""
+    ready(conn, ctx, ident, "os-migrateLive", frozenset({"active", "paused"}))
+    raise Invalid(
+        "No valid host was found. No host can checkpoint and restore a running container (CRIU): it can be migrated cold.",
+        code="NoValidHost",
+    )
 
 
 def refuse_crash_dump(conn: sa.Connection, ctx: Context, ident: str) -> None:

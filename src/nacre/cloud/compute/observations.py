@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.cloud.compute import timeline
+from nacre.cloud.compute import cold_migration, timeline
 from nacre.cloud.compute.servers import delete, forget
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.containers import mirror
@@ -25,6 +25,9 @@ EVENTS: dict[str, str] = {
     "resume": "compute_resume_instance",
     "resize": "compute_finish_resize",
     "revert-resize": "compute_finish_revert_resize",
+    "migrate": "compute_resize_instance",
+    "migrate-finish": "compute_finish_resize",
+    "migrate-undo": "compute_finish_revert_resize",
     "rebuild": "compute_rebuild_instance",
     "evacuate": "compute_rebuild_instance",
     "reboot-soft": "compute_reboot_instance",
@@ -79,6 +82,8 @@ def _record(conn: sa.Connection, row: Mapping[str, Any], seen: Observation) -> N
         if row["gone"]:
             _tell(conn, row, seen)
             forget(conn, dict(row))
+        else:
+            cold_migration.left(conn, row["id"])
         return
     met = seen.generation >= row["generation"] and row["observed_generation"] < row["generation"]
     changes: dict[str, Any] = {"observed_generation": seen.generation, "observed_boots": seen.boots, "exit_code": seen.exit_code}
@@ -111,9 +116,11 @@ def _record(conn: sa.Connection, row: Mapping[str, Any], seen: Observation) -> N
         values = {**row, **changes, "updated_at": now()}
         _OBSERVE.run(conn, ident=row["id"], **{f"new_{name}": values[name] for name in _OBSERVED})
     if (met or seen.container or any(row[name] != changes[name] for name in _SHOWN if name in changes)) and mirror.observed(
-        conn, row, seen
+        conn, row, seen, moves=row["action"] in (cold_migration.STOPS, cold_migration.ARRIVES)
     ):
         delete(conn, internal(f"req-{new_id()}"), row["id"])
+    if met:
+        cold_migration.met(conn, row["id"], seen)
 
 
 def _tell(conn: sa.Connection, row: Mapping[str, Any], seen: Observation) -> None:
@@ -127,7 +134,8 @@ def _tell(conn: sa.Connection, row: Mapping[str, Any], seen: Observation) -> Non
     name = EVENTS.get(row["action"], f"compute_{row['action']}")
     error = seen.fault or None if seen.state == "error" else None
     timeline.event(conn, row, name, min(step_end, finish), finish, error=error)
-    timeline.finish(conn, row, finish, error=error)
+    if row["action"] != cold_migration.RETURNS:  # What failed is written down already, and the request with it.
+        timeline.finish(conn, row, finish, error=error)
 
 
 def expire(conn: sa.Connection) -> list[str]:
@@ -135,6 +143,8 @@ def expire(conn: sa.Connection) -> list[str]:
     moment = now()
     rows = conn.execute(sa.select(servers.c.id, servers.c.action, servers.c.host_id).where(servers.c.deadline < moment)).all()
     for row in rows:
+        if cold_migration.expired(conn, row.id):
+            continue
         fault = f"The host {row.host_id} did not finish '{row.action}' before its deadline; it goes on trying."
         conn.execute(
             servers.update().where(servers.c.id == row.id).values(fault=fault, fault_code=500, fault_at=moment, deadline=None)

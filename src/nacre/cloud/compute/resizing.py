@@ -1,27 +1,28 @@
 """Resize, confirm, revert: https://docs.openstack.org/api-ref/compute/#resize-server-resize-action.
 
 A container's size is a set of limits, which its host changes while it runs. Until the resize is confirmed or reverted, the larger of both
-sizes stays claimed, on the host and in the quota, so that either way is open.
+sizes stays claimed, on the host and in the quota, so that either way is open. Where its host has no room for the new size, it goes to one that
+has, as a cold migration does (see `cold_migration`).
 """
 
 from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.cloud.compute import migrations, quotas, timeline, usage
+from nacre.cloud.compute import cold_migration, migrations, quotas, timeline, usage
 from nacre.cloud.compute.actions import intend, ready
+from nacre.cloud.compute.migrations import SIZES
+from nacre.cloud.compute.placing import Placing, choose
 from nacre.cloud.compute.rules import request_of
 from nacre.cloud.compute.servers import flavor_for, image_for
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
 from nacre.cloud.hosts import operations as hosts
-from nacre.cloud.scheduler import NoValidHost, Ratios, plan
+from nacre.cloud.scheduler import ExpressionError, HostView, NoValidHost, plan
 from nacre.store.schema import now
 
 Row = dict[str, Any]
-
-SIZES = ("vcpus", "memory_mb", "disk_gb")
 
 
 def _size(flavor: Row) -> dict[str, int]:
@@ -35,10 +36,9 @@ def resize(
     flavor_id: str,
     disk_config: str | None = None,
     *,
-    alive: frozenset[str] | None,
-    ratios: Ratios | None = None,
+    known: Placing,
 ) -> None:
-    """Raises Invalid (the same flavor, one too small for the image, no room on the host), OverQuota, Conflict."""
+    """Raises Invalid (the same flavor, one too small for the image, no room on any host), OverQuota, Conflict."""
     row = ready(conn, ctx, ident, "resize", frozenset({"active", "stopped"}))
     flavor = flavor_for(conn, ctx, flavor_id)
     if flavor["id"] == row["flavor"]["id"]:
@@ -52,16 +52,32 @@ def resize(
     wanted = {"instances": 0, "cores": more["vcpus"], "ram": more["memory_mb"]}
     for bounds, used in quotas.bounds(conn, row["project_id"], row["user_id"]):
         usage.check(used, wanted, bounds)
-    views = hosts.view_of(conn, row["host_id"], alive, ratios or Ratios())
-    try:
-        plan(views, request_of({**row, **more, "flavor": flavor, "requested_zone": None, "scheduler_hints": {}}))
-    except NoValidHost as error:
-        raise Invalid(str(error), field="flavorRef", code="NoValidHost") from None
+    disk = {"disk_config": disk_config or row["disk_config"]}
+    host = _elsewhere(conn, row, more, flavor, known)
+    if host is not None:
+        cold_migration.begin(conn, ctx, row, host, flavor, _size(flavor), automatic=False, **disk)
+        return
     _claim(conn, row, more)
     changes = {"flavor": flavor, "old_flavor": row["flavor"], **larger}
-    intend(conn, ctx, row, "resize", {**changes, "disk_config": disk_config or row["disk_config"]})
+    intend(conn, ctx, row, "resize", {**changes, **disk})
     migrations.begin(conn, ctx, row, "resize", row["host_id"], flavor)
     timeline.begin(conn, ctx, row, "resize")
+
+
+def _elsewhere(conn: sa.Connection, row: Row, more: dict[str, int], flavor: Row, known: Placing) -> HostView | None:
+    """The host to which it has to go for its new size; None where its own has room for it. Raises Invalid where no host has."""
+    wanted = {**row, "flavor": flavor, "requested_zone": None}
+    here = hosts.view_of(conn, row["host_id"], known.alive, known.ratios)
+    try:
+        plan(here, request_of({**wanted, **more, "scheduler_hints": {}}))
+    except NoValidHost as error:
+        zone = (row["requested_zone"] or "").partition(":")[0]
+        moved = {**wanted, **_size(flavor), "requested_zone": zone or None}
+        try:
+            return choose(conn, moved, known, without=(row["host_id"],), action="resize")
+        except (NoValidHost, ExpressionError):
+            raise Invalid(str(error), field="flavorRef", code="NoValidHost") from None
+    return None
 
 
 def _check_image(conn: sa.Connection, ctx: Context, row: Row, flavor: Row) -> None:
@@ -74,8 +90,13 @@ def _check_image(conn: sa.Connection, ctx: Context, row: Row, flavor: Row) -> No
 
 
 def confirm(conn: sa.Connection, ctx: Context, ident: str) -> None:
-    """Give back what the old size had beyond the new one. Nothing happens on the host."""
+    """Give back what the old size had beyond the new one, on the host where the server was before, if that was another one."""
     row = ready(conn, ctx, ident, "confirmResize", frozenset({"resized"}))
+    migration = migrations.open_of(conn, ident)
+    if migration is not None:
+        cold_migration.confirm(conn, row, migration)
+        timeline.begin(conn, ctx, row, "confirmResize")
+        return
     _settle(conn, row, row["flavor"])
     conn.execute(servers.update().where(servers.c.id == ident).values(old_flavor=sa.null(), updated_at=now()))
     migrations.settle(conn, ident, "confirmed")
@@ -83,8 +104,13 @@ def confirm(conn: sa.Connection, ctx: Context, ident: str) -> None:
 
 
 def revert(conn: sa.Connection, ctx: Context, ident: str) -> None:
-    """Back to the size before."""
+    """Back to the size before, and to the host where it was."""
     row = ready(conn, ctx, ident, "revertResize", frozenset({"resized"}))
+    migration = migrations.open_of(conn, ident)
+    if migration is not None:
+        cold_migration.revert(conn, ctx, row, migration)
+        timeline.begin(conn, ctx, row, "revertResize")
+        return
     _settle(conn, row, row["old_flavor"])
     intend(conn, ctx, row, "revert-resize", {"flavor": row["old_flavor"], "old_flavor": sa.null()})
     migrations.settle(conn, ident, "reverted")

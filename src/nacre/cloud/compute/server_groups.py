@@ -97,15 +97,15 @@ def of_member(conn: sa.Connection, server_id: str) -> Row | None:
         return None
     _lock(conn, ident)
     row = conn.execute(sa.select(server_groups).where(server_groups.c.id == ident)).mappings().one()
-    return {**row, "occupied": _occupied(conn, ident)}
+    return {**row, "occupied": _occupied(conn, ident, without=server_id)}
 
 
-def _occupied(conn: sa.Connection, ident: str) -> dict[str, int]:
-    """host -> the group's members there."""
+def _occupied(conn: sa.Connection, ident: str, without: str = "") -> dict[str, int]:
+    """host -> the group's members there, but for the one that is placed."""
     statement = (
         sa.select(servers.c.host_id, sa.func.count())
         .join(server_group_members, server_group_members.c.server_id == servers.c.id)
-        .where(server_group_members.c.group_id == ident, servers.c.host_id.is_not(None))
+        .where(server_group_members.c.group_id == ident, servers.c.host_id.is_not(None), servers.c.id != without)
         .group_by(servers.c.host_id)
     )
     return {row[0]: row[1] for row in conn.execute(statement)}

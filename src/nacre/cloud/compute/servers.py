@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.cloud.collection import find as find_page
-from nacre.cloud.compute import accounting, decisions, injection, quotas, scheduling, server_groups, timeline, usage
+from nacre.cloud.compute import accounting, decisions, injection, migrations, quotas, scheduling, server_groups, timeline, usage
 from nacre.cloud.compute.rules import hostname_of, names_of, request_of, require_unlocked
 from nacre.cloud.compute.specs import ServerSpec
 from nacre.cloud.compute.states import TRANSITION_S_MAX, status_column
@@ -386,6 +386,7 @@ def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
         forget(conn, row)
         return
     moment = now()
+    migrations.abandon(conn, row)
     _GONE.run(conn, ident=ident, request=ctx.request_id, until=moment + TRANSITION_S_MAX, moment=moment)
     mark(conn, row["host_id"], "guest", ident)
 

@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from nacre.cloud.compute import snapshots, timeline
 from nacre.cloud.compute.actions import intend, ready
 from nacre.cloud.compute.evacuating import NEVER_SEEN
+from nacre.cloud.compute.migrations import SIZES
 from nacre.cloud.compute.placing import Placing, choose
 from nacre.cloud.compute.rescuing import refuse_container
-from nacre.cloud.compute.resizing import SIZES
 from nacre.cloud.compute.servers import changeable, kept_image, let_go
 from nacre.cloud.compute.states import state_of
 from nacre.cloud.compute.tables import servers, shelved_images

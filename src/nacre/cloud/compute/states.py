@@ -54,6 +54,9 @@ PENDING: dict[str, tuple[str | None, str]] = {
     "evacuate": ("REBUILD", "rebuilding"),
     "resize": ("RESIZE", "resize_finish"),
     "revert-resize": ("REVERT_RESIZE", "resize_reverting"),
+    "migrate": ("RESIZE", "resize_prep"),
+    "migrate-finish": ("RESIZE", "resize_finish"),
+    "migrate-undo": ("REVERT_RESIZE", "resize_reverting"),
     "rescue": ("ACTIVE", "rescuing"),
     "unrescue": ("RESCUE", "unrescuing"),
     "shelve": ("ACTIVE", "shelving"),
@@ -62,6 +65,9 @@ PENDING: dict[str, tuple[str | None, str]] = {
     "delete": (None, "deleting"),
 }
 """action -> (status while it is pending, None for the observed one; task state). Other actions show nothing while they are pending."""
+
+TO_BE_VERIFIED = frozenset({"resize", "migrate", "migrate-finish"})
+"""Actions at whose end a resize waits for its confirmation."""
 
 TRANSITION_S_MAX = 300.0
 """How long a transition may take until the server is in ERROR with that as its cause (it is still being brought about)."""
@@ -73,7 +79,7 @@ def state_of(row: Mapping[str, Any]) -> State:
     base = OBSERVED.get(row["observed_state"] or "", BUILDING if row["host_id"] else SCHEDULING)
     if row["observed_state"] == "paused" and (row["power"] == "suspended" or row["action"] == "resume"):
         base = SUSPENDED
-    if row["old_flavor"] is not None and not (pending and row["action"] == "resize"):
+    if row["old_flavor"] is not None and not (pending and row["action"] in TO_BE_VERIFIED):
         base = RESIZED._replace(power_state=base.power_state)
     if row["rescue"] is not None:
         base = RESCUED._replace(power_state=base.power_state)

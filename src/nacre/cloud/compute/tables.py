@@ -231,9 +231,20 @@ migrations = table(
     text("dest_host_id"),
     text("old_flavor_id"),
     text("new_flavor_id"),
+    # While it is open (see `migrations.OPEN`): what is claimed for the server on the one of both hosts where it is not.
+    integer("vcpus", default=0),
+    integer("memory_mb", default=0),
+    integer("disk_gb", default=0),
+    # The power that the server had, and has again on the other host.
+    text("power", default=""),
+    # Nobody need confirm it.
+    boolean("automatic", default=False),
+    # Why it failed.
+    text("message", default=""),
     moment("created_at"),
     moment("updated_at"),
     sa.Index(None, "server_id"),
+    sa.Index(None, "source_host_id"),
 )
 """The log of resizes and moves. It outlives the server."""
 

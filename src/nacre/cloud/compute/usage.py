@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.cloud.compute.tables import servers, usage
+from nacre.cloud.compute.tables import migrations, servers, usage
 from nacre.cloud.errors import OverQuota
 from nacre.store import Prepared, insert
 
@@ -19,6 +19,20 @@ _CHANGE = Prepared(
         index_elements=["project_id"], set_={name: usage.c[name] + _INSERT.excluded[name] for name in RESOURCES}
     )
 )
+
+
+_MOVING = (
+    sa.select(
+        servers.c.project_id,
+        servers.c.vcpus,
+        servers.c.memory_mb,
+        migrations.c.vcpus.label("other_vcpus"),
+        migrations.c.memory_mb.label("other_memory_mb"),
+    )
+    .join(migrations, migrations.c.server_id == servers.c.id)
+    .where(migrations.c.status.in_(("pre-migrating", "migrating", "finished", "reverting")), migrations.c.vcpus > 0)
+)
+"""Servers that have claims on two hosts: the larger one counts (see `migrations.held`)."""
 
 
 def of_project(conn: sa.Connection, project_id: str) -> dict[str, int]:
@@ -65,4 +79,9 @@ def recount(conn: sa.Connection) -> dict[str, dict[str, Any]]:
         sa.func.sum(servers.c.vcpus).label("cores"),
         sa.func.sum(servers.c.memory_mb).label("ram"),
     ).group_by(servers.c.project_id)
-    return {row["project_id"]: {name: int(row[name]) for name in RESOURCES} for row in conn.execute(statement).mappings()}
+    found = {row["project_id"]: {name: int(row[name]) for name in RESOURCES} for row in conn.execute(statement).mappings()}
+    for row in conn.execute(_MOVING).mappings():
+        counted = found[row["project_id"]]
+        counted["cores"] += max(0, row["other_vcpus"] - row["vcpus"])
+        counted["ram"] += max(0, row["other_memory_mb"] - row["memory_mb"])
+    return found

@@ -68,8 +68,9 @@ def gone(conn: sa.Connection, row: Row) -> None:
     events.changed(conn, row["id"])
 
 
-def observed(conn: sa.Connection, before: Row, seen: Observation) -> bool:
-    """What a node saw becomes events, and the container's state. Returns whether the container is to be removed, because it has ended and
+def observed(conn: sa.Connection, before: Row, seen: Observation, *, moves: bool = False) -> bool:
+    """What a node saw becomes events, and the container's state. `moves`: it goes to another host, and what it does on its way is no end.
+    Returns whether the container is to be removed, because it has ended and
     was asked to leave nothing (`docker run --rm`)."""
     container = _OF.first(conn, ident=before["id"])
     last = _state(container)
@@ -79,7 +80,10 @@ def observed(conn: sa.Connection, before: Row, seen: Observation) -> bool:
         return False
     failed = seen.state == "error" and seen.generation >= before["generation"]
     started = container["was_started"] or (seen.boots > 0 and seen.state != "error")
-    ended = seen.state == "stopped" and started and not (before["power"] == "running" and seen.boots < before["boots"])
+    failed = failed and not moves
+    ended = (
+        seen.state == "stopped" and started and not moves and not (before["power"] == "running" and seen.boots < before["boots"])
+    )
     if (ended and not (seen.container and seen.container.restarting)) or (failed and before["boots"] > 0):
         networking.unpublish(conn, [before["id"]])
     state = seen.container or last

@@ -1,15 +1,13 @@
 """Rescheduling, as classic Swarm has it: containers with `-e reschedule:on-node-failure` are made anew elsewhere when their host is lost.
 
-Which hosts are lost `hosts.liveness` says. Name, configuration, swarm id, addresses and Docker id stay; what was written inside is gone with
+When that is due `cloud.lost_hosts` says. Name, configuration, swarm id, addresses and Docker id stay; what was written inside is gone with
 the host. What runs is started on the new host, what was stopped stays so. A container whose volumes lie on the lost host stays there, since
 they are not moved; one for which there is no host now is tried again.
 """
 
-import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 import sqlalchemy as sa
@@ -20,75 +18,20 @@ from nacre.cloud.compute.rules import request_of
 from nacre.cloud.compute.scheduling import FactsOf, Search
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.containers import events, scheduling
-from nacre.cloud.containers.lookup import docker_id
 from nacre.cloud.containers.mirror import KILLED, UP
 from nacre.cloud.containers.tables import containers
 from nacre.cloud.context import internal
-from nacre.cloud.core import Cloud
-from nacre.cloud.errors import CloudError
-from nacre.cloud.hosts import liveness
-from nacre.cloud.leases import boottime_s
 from nacre.cloud.network.driven import drivers_of
 from nacre.cloud.scheduler import ExpressionError, NoValidHost, Ratios, Strategy
 from nacre.cloud.volumes import use
 from nacre.protocol.containers import Container
-from nacre.store import Store
 from nacre.store.schema import new_id
 
 Row = dict[str, Any]
 
-EVERY_S = 2.0
-TRIES_PER_TURN_MAX = 200
-RETRY_S = 20.0
-"""How long a container for which there was no host waits for the next try, while the same hosts are alive."""
-
-log = logging.getLogger("nacre.rescheduling")
-
-
-class Memory:
-    """What this process has seen of one store's hosts."""
-
-    def __init__(self) -> None:
-        self.alive: frozenset[str] = frozenset()
-        self.tried_s: dict[str, float] = {}
-        """Server id -> when no host was found for it."""
-
-    def due(self, idents: Iterable[str], alive: frozenset[str]) -> list[str]:
-        """Those to be tried now."""
-        if alive != self.alive:
-            self.alive, self.tried_s = alive, {}
-        ids = list(idents)
-        self.tried_s = {ident: at_s for ident, at_s in self.tried_s.items() if ident in ids}
-        lately = boottime_s() - RETRY_S
-        return [ident for ident in ids if self.tried_s.get(ident, lately) <= lately][:TRIES_PER_TURN_MAX]
-
-
-_memories: WeakKeyDictionary[Store, Memory] = WeakKeyDictionary()
-
 
 class Stays(Exception):
     """The container cannot be made elsewhere now; the text says why."""
-
-
-async def reschedule(cloud: Cloud) -> None:
-    """One turn."""
-    memory = _memories.setdefault(cloud.store, Memory())
-    lost, alive = liveness.lost(cloud), cloud.hosts.alive()
-    waiting = cloud.store.read_now(on_hosts, lost) if lost else []
-    for ident in memory.due(waiting, alive):
-        await _try(cloud, memory, ident, alive)
-
-
-async def _try(cloud: Cloud, memory: Memory, ident: str, alive: frozenset[str]) -> None:
-    settings = cloud.settings
-    try:
-        hostname = await cloud.store.write(move, ident, alive, settings.ratios, cloud.hosts.facts, settings.strategy)
-    except (Stays, CloudError) as error:
-        log.warning("container %s stays with its lost host: %s", docker_id(ident), error)
-        memory.tried_s[ident] = boottime_s()
-        return
-    if hostname:
-        log.warning("container %s is made anew on %s: its host is lost", docker_id(ident), hostname)
 
 
 def on_hosts(conn: sa.Connection, host_ids: Collection[str]) -> list[str]:

@@ -44,7 +44,8 @@ class Span(NamedTuple):
 
 
 def one_key(key: str) -> Span:
-    return Span(key, key + "\0")
+    # No key holds a NUL, which no path may hold and PostgreSQL could not keep.
+    return Span(key, key + "\x01")
 
 
 def below(prefix: str) -> Span:
@@ -118,7 +119,9 @@ class Change:
         gone = sa.select(
             sa.literal(self.project_id), sa.literal(KEY_MARK) + keys.c.key, sa.literal(self.index, sa.Integer)
         ).where(keys.c.project_id == self.project_id, span.holds(keys.c.key))
-        self.conn.execute(marks.insert().prefix_with("OR REPLACE").from_select(["project_id", "topic", "index"], gone))
+        statement = insert(marks).from_select(["project_id", "topic", "index"], gone)
+        again = {"index": statement.excluded["index"]}
+        self.conn.execute(statement.on_conflict_do_update(index_elements=["project_id", "topic"], set_=again))
         self._spans.append(span)
 
     def finish(self) -> None:

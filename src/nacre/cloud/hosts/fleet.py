@@ -32,6 +32,7 @@ SETTLE_S = 1.0
 BOOKS = ("claimed_vcpus", "claimed_memory_mb", "claimed_disk_gb", "guests", "generation")
 """Columns that a claim changes, under the same names in a HostView."""
 
+_CLAIMED = BOOKS[:-1]
 _GENERATIONS = Prepared(sa.select(hosts.c.id, hosts.c.generation))
 _ORIGIN = new_id()
 """Who announces: this process."""
@@ -133,8 +134,12 @@ class Fleet:
             if announced is None:  # Something may have been missed.
                 self._checked_s = -CHECK_EVERY_S
                 continue
-            host_id, generation, origin = announced
+            host_id, generation, origin, *books = announced
             known = self.snapshot.get(host_id)
+            if origin != _ORIGIN and books and known is not None and known.generation == generation - 1:
+                # Another process's claim, the very next after what is known: it brings what reading the row would.
+                self.snapshot.put(replace(known, generation=generation, **dict(zip(_CLAIMED, books, strict=True))))
+                continue
             if generation is None or origin != _ORIGIN or known is None or known.generation < generation:
                 self._doubted.add(host_id)
             elif host_id in self._unsettled and self._unsettled[host_id].generation <= generation:
@@ -184,7 +189,7 @@ def follow(store: Store) -> Callable[[], None]:
 def claimed(conn: sa.Connection, row: dict[str, Any]) -> None:
     """A claim has changed the row's books (see `Fleet.remember`)."""
     of(conn).remember(row)
-    announce(conn, TOPIC, [row["id"], row["generation"], _ORIGIN])
+    announce(conn, TOPIC, [row["id"], row["generation"], _ORIGIN, *(row[name] for name in _CLAIMED)])
 
 
 def changed(conn: sa.Connection, *host_ids: str) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from nacre.cloud.compute.tables import servers
+from nacre.cloud.compute.migrations import is_open
+from nacre.cloud.compute.tables import migrations, servers
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Forbidden, Invalid, Unauthorized
 from nacre.cloud.hosts import fleet
@@ -216,6 +217,9 @@ def remove(conn: sa.Connection, ctx: Context, ref: str, connected: frozenset[str
         count = conn.execute(sa.select(sa.func.count()).select_from(table).where(table.c.host_id == host_id)).scalar_one()
         if count:
             raise Conflict(f"Host {name} has {count} {what}{'s' if count > 1 else ''}: delete or move them first.")
+    leaving = sa.or_(migrations.c.source_host_id == host_id, migrations.c.dest_host_id == host_id)
+    if conn.execute(sa.select(migrations.c.id).where(is_open(), leaving).limit(1)).first() is not None:
+        raise Conflict(f"A server is on its way from or to host {name}: confirm or revert its migration first.")
     if host_id in connected:
         if not row["enrolled"]:
             raise Conflict(

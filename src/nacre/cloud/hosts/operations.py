@@ -26,6 +26,8 @@ def register(conn: sa.Connection, hello: Hello) -> Row:
         "hypervisor_type": hello.hypervisor_type,
         "runtimes": list(hello.runtimes),
         "tunnel_ip": hello.tunnel_ip,
+        "external": hello.external,
+        "underlay_mtu": hello.underlay_mtu,
         "architecture": str(hello.facts.get("architecture") or ""),
         "vcpus": hello.capacity.vcpus,
         "memory_mb": hello.capacity.memory_mb,

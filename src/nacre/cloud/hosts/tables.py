@@ -31,13 +31,17 @@ hosts = table(
     boolean("enrolled", default=False),
     text("acceptance", default="accepted"),
     text("acceptance_cause", default=""),
+    boolean("external", default=False),
+    boolean("lost", default=False),
+    integer("underlay_mtu", default=0),
     moment("created_at"),
     moment("updated_at"),
 )
 """One row per host. `generation` rises with every change that the scheduler should know of (see `fleet`); `traits` are those that an
 operator gave the host, through Placement. `revision` numbers the changes of its desired state without a gap, raised under this row's lock;
 the claimed_* columns are the scheduler's book, changed in the transaction that places or removes a guest. A host that has `enrolled` comes
-by its certificate; it gets no work before its `acceptance`, which is waiting, failed (with the cause) or accepted."""
+by its certificate; it gets no work before its `acceptance`, which is waiting, failed (with the cause) or accepted. Routers are borne by the
+cloud's own machine and by hosts with an `external` device, if the sweeper has not found them `lost`."""
 
 host_tokens = table(
     "host_tokens",
@@ -62,6 +66,16 @@ host_certificates = table(
     moment("expires_at"),
 )
 """What each joined host shows. One without a row is worth nothing. `key` is the SHA-256 of its public key."""
+
+host_drains = table(
+    "host_drains",
+    sa.Column("host_id", sa.String(64), sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    integer("total", default=0),
+    json("staying", default=dict),
+    moment("started_at"),
+    moment("finished_at", nullable=True),
+)
+"""Hosts that are being emptied: how many servers were there at the beginning, and why those that have to stay do (server id -> reason)."""
 
 host_desired = table(
     "host_desired",

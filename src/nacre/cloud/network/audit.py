@@ -1,8 +1,11 @@
 """The network's part of the audit: ports, addresses, presence and usage counted again."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from nacre.cloud.compute.tables import servers
+from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.network.tables import (
     address_groups,
     address_scopes,
@@ -77,12 +80,34 @@ def _presence(conn: sa.Connection) -> list[Found]:
         )
         for kind, ident, host, number in conn.execute(statement)
     }
+    for network_id, own, number in conn.execute(_anchors()):
+        key = ("network", network_id, own)
+        counted[key] = counted.get(key, 0) + number
     written = {(row.kind, row.object_id, row.host_id): row.ports for row in conn.execute(sa.select(presence)) if row.ports}
     return [
         (key[0], key[1], f"presence on host {key[2]}: the row says {written.get(key, 0)}, there are {counted.get(key, 0)} ports")
         for key in sorted(counted.keys() | written.keys())
         if counted.get(key, 0) != written.get(key, 0)
     ]
+
+
+def _anchors() -> sa.Select[Any]:
+    """A physical network counts on the cloud's own machine once more for each other host that has it (see marks)."""
+    own, other = hosts.alias("own"), hosts.alias("other")
+    used = (
+        sa.select(ports.c.network_id, ports.c.host_id)
+        .join(networks, networks.c.id == ports.c.network_id)
+        .where(networks.c.physical.is_not(None), ports.c.host_id.is_not(None))
+        .distinct()
+        .subquery()
+    )
+    return (
+        sa.select(used.c.network_id, own.c.id, sa.func.count())
+        .select_from(used)
+        .join(other, sa.and_(other.c.id == used.c.host_id, other.c.enrolled.is_(True)))
+        .join(own, own.c.enrolled.is_(False))
+        .group_by(used.c.network_id, own.c.id)
+    )
 
 
 def _usage(conn: sa.Connection) -> list[Found]:

@@ -87,6 +87,7 @@ def _present(conn: sa.Connection, host_id: str, kind: Kind, ids: Sequence[str]) 
     return _PRESENT.scalars(conn, host=host_id, of_kind=kind, ids=list(ids))
 
 
+_OUTSIDE, _OUTER = fixed_ips.alias("outside"), subnets.alias("outer")
 _SUBNETS = chosen(sa.select(subnets).order_by(subnets.c.created_at, subnets.c.id), subnets.c.network_id)
 _NETWORKS = chosen(_NAMED_NETWORKS, networks.c.id)
 
@@ -95,6 +96,8 @@ def compile_networks(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> d
     """The networks that a port bound to the host is in."""
     wanted = _present(conn, host_id, "network", ids)
     by_network = grouped(rows_among(conn, _SUBNETS, wanted), "network_id")
+    found = rows_among(conn, _NETWORKS, wanted)
+    ways = _ways(conn, host_id, [row["id"] for row in found if row["physical"]])
     return {
         row["id"]: protocol.Network(
             id=row["id"],
@@ -107,9 +110,41 @@ def compile_networks(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> d
             domain=_domain(row["project_name"]),
             driver=row["driver"],
             driver_options=row["driver_options"] if row["driver"] else {},
+            ways=ways.get(row["id"], ()),
         )
-        for row in rows_among(conn, _NETWORKS, wanted)
+        for row in found
     }
+
+
+_BEHIND = chosen(
+    sa.select(
+        routers.c.external_network_id,
+        subnets.c.cidr,
+        subnets.c.ip_version,
+        routers.c.enable_snat,
+        routers.c.host_id,
+        _OUTSIDE.c.address,
+    )
+    .join(ports, sa.and_(ports.c.device_id == routers.c.id, ports.c.device_owner == "network:router_interface"))
+    .join(fixed_ips, fixed_ips.c.port_id == ports.c.id)
+    .join(subnets, subnets.c.id == fixed_ips.c.subnet_id)
+    .join(_OUTSIDE, _OUTSIDE.c.port_id == routers.c.gateway_port_id)
+    .join(_OUTER, sa.and_(_OUTER.c.id == _OUTSIDE.c.subnet_id, _OUTER.c.ip_version == subnets.c.ip_version))
+    .where(routers.c.host_id.is_not(None), routers.c.admin_state_up.is_(True))
+    .order_by(routers.c.created_at, routers.c.id, subnets.c.cidr),
+    routers.c.external_network_id,
+)
+
+
+def _ways(conn: sa.Connection, host_id: str, network_ids: Sequence[str]) -> dict[str, tuple[protocol.HostRoute, ...]]:
+    """By external network: the prefixes behind routers on other hosts that SNAT does not hide, each with the router's address outside.
+    They are for the cloud's own machine. Of two tenants with the same prefix the older router's has it."""
+    enrolled = conn.execute(sa.select(hosts.c.enrolled).where(hosts.c.id == host_id)).scalar() if network_ids else True
+    found: dict[str, dict[str, str]] = {}
+    for row in rows_among(conn, _BEHIND, [] if enrolled else network_ids):
+        if row["host_id"] != host_id and not (row["ip_version"] == 4 and row["enable_snat"]):
+            found.setdefault(row["external_network_id"], {}).setdefault(row["cidr"], row["address"])
+    return {ident: tuple(protocol.HostRoute(*way) for way in ways.items()) for ident, ways in found.items()}
 
 
 def _domain(project_name: str | None) -> str:
@@ -293,6 +328,7 @@ def _router(
         ),
         forwards=tuple(_forward(each) for each in leading) if gateway is not None else (),
         admin_state_up=row["admin_state_up"],
+        ha=row["ha"],
     )
 
 

@@ -15,6 +15,7 @@ from nacre.cloud.collection import Row
 from nacre.cloud.errors import CloudError
 from nacre.cloud.network import floatingips, marks, walls
 from nacre.cloud.network.common import chosen, grouped, rows_among, stamped
+from nacre.cloud.network.placing import bring_home
 from nacre.cloud.network.ports import drop_forwards, set_groups
 from nacre.cloud.network.tables import fixed_ips, forwards, ports, routers
 
@@ -52,6 +53,8 @@ def publish(conn: sa.Connection, project_id: str, port_id: str, wanted: list[Wan
     port = dict(conn.execute(sa.select(ports).where(ports.c.id == port_id)).mappings().one())
     router, address = _way(conn, port_id)
     gathered = marks.Marks()
+    if not floating:
+        router["host_id"] = bring_home(conn, router)
     gathered.add(router["host_id"], "router", router["id"])
     outside = floatingips.take_to_publish(conn, project_id, router, port_id) if floating else None
     gathered.flush(conn)  # From here to the commit the host's row is locked: nobody else looks for a port on it.

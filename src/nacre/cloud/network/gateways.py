@@ -64,6 +64,9 @@ def _clear(conn: sa.Connection, router: Row) -> None:
             code="RouterExternalGatewayInUseByFloatingIp",
         )
     port = conn.execute(sa.select(ports_table).where(ports_table.c.id == router["gateway_port_id"])).mappings().one()
+    gathered = marks.Marks()
+    marks.router_changed(conn, gathered, router)
+    gathered.flush(conn)
     conn.execute(routers.update().where(routers.c.id == router["id"]).values(external_network_id=None, gateway_port_id=None))
     ports.remove(conn, dict(port))
 

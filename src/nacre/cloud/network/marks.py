@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from nacre.cloud.collection import Row
 from nacre.cloud.hosts.desired import mark_all
+from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.network.tables import networks, port_groups, ports, presence, routers, rules
 from nacre.protocol.messages import Kind
 from nacre.store import Prepared, insert
@@ -80,6 +81,7 @@ def bound(conn: sa.Connection, marks: Marks, port: Row, groups: Iterable[str]) -
     if _count(conn, "network", network_id, host_id, 1) == 1:
         marks.add(host_id, "network", network_id)
         marks.add(host_id, "port", *_bound_ports(conn, network_id))
+        _anchor(conn, marks, network_id, host_id, 1)
     join_groups(conn, marks, host_id, groups)
     marks.everywhere(_port_hosts(conn, port), "port", port["id"])
 
@@ -92,6 +94,18 @@ def unbound(conn: sa.Connection, marks: Marks, port: Row, groups: Iterable[str])
     if _count(conn, "network", network_id, host_id, -1) == 0:
         marks.add(host_id, "port", *_bound_ports(conn, network_id))
         marks.add(host_id, "network", network_id)
+        _anchor(conn, marks, network_id, host_id, -1)
+
+
+def _anchor(conn: sa.Connection, marks: Marks, network_id: str, host_id: str, change: int) -> None:
+    """A physical network came to a host, or left it: the cloud's own machine, which bears its gateway addresses, has it as long as any."""
+    if _PHYSICAL.scalar(conn, network=network_id) is None:
+        return
+    if not conn.execute(sa.select(hosts.c.enrolled).where(hosts.c.id == host_id)).scalar():
+        return
+    for own in conn.execute(sa.select(hosts.c.id).where(hosts.c.enrolled.is_(False))).scalars().all():
+        if _count(conn, "network", network_id, own, change) == max(change, 0):
+            marks.add(own, "network", network_id)
 
 
 def changed(conn: sa.Connection, marks: Marks, port: Row) -> None:
@@ -143,6 +157,21 @@ def network_changed(conn: sa.Connection, marks: Marks, network_id: str) -> None:
     )
     for host_id, router_id in conn.execute(gateways).all():
         marks.add(host_id, "router", router_id)
+
+
+def router_changed(conn: sa.Connection, marks: Marks, router: Row) -> None:
+    """It concerns its host; and the cloud's own machine, which leads to what a router elsewhere does not hide."""
+    marks.add(router["host_id"], "router", router["id"])
+    if router["external_network_id"] is not None:
+        own = (
+            sa.select(presence.c.host_id)
+            .join(hosts, hosts.c.id == presence.c.host_id)
+            .where(
+                presence.c.kind == "network", presence.c.object_id == router["external_network_id"], hosts.c.enrolled.is_(False)
+            )
+            .where(hosts.c.id != (router["host_id"] or ""))
+        )
+        marks.everywhere(conn.execute(own).scalars(), "network", router["external_network_id"])
 
 
 def _port_hosts(conn: sa.Connection, port: Row) -> list[str]:

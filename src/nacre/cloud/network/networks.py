@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid
+from nacre.cloud.hosts.tables import hosts
 from nacre.cloud.network import address_scopes, driven, marks, qos, quotas, rbac, walls
 from nacre.cloud.network.common import Readable, chosen, forget_tags, grouped, project_of, rows_among, rows_of, stamped, touch
 from nacre.cloud.network.tables import (
@@ -24,8 +25,9 @@ VNI_MIN, VNI_MAX = 1_001, 16_777_215
 """VXLAN's range, without numbers that other tools like to use."""
 VNI_ATTEMPTS_MAX = 4_096
 MTU_PHYSICAL = 1_500
-MTU_TUNNEL = 1_450
-"""What is left of 1,500 bytes beside VXLAN's headers over IPv4."""
+HEADERS_V4, HEADERS_V6 = 50, 70
+"""What VXLAN adds to a packet inside: Ethernet, VXLAN, UDP and IP (RFC 7348)."""
+MTU_TUNNEL = MTU_PHYSICAL - HEADERS_V4
 PHYSICAL = frozenset({"public"})
 
 
@@ -90,7 +92,7 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     values = dict(values)
     project_id = project_of(ctx, values)
     row = stamped(project_id, _provider(values))
-    limit = MTU_PHYSICAL if row["physical"] else MTU_TUNNEL
+    limit = _largest_mtu(conn, row)
     row["mtu"] = _checked_mtu(values.get("mtu") or limit, limit)
     row["vni"] = _vni(conn, values.get("vni"))
     qos.usable(conn, ctx, values.get("qos_policy_id"))
@@ -109,7 +111,7 @@ def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
         if name in values and values[name] != row[column]:
             raise Invalid("Plugin does not support updating provider attributes.", field=f"provider:{name}")
     if values.get("mtu") is not None:
-        _checked_mtu(values["mtu"], MTU_PHYSICAL if row["physical"] else MTU_TUNNEL)
+        _checked_mtu(values["mtu"], _largest_mtu(conn, row))
     _check_sharing(conn, row, values)
     if values.get("qos_policy_id") != row["qos_policy_id"]:
         qos.usable(conn, ctx, values.get("qos_policy_id"))
@@ -173,6 +175,17 @@ def _provider(values: Row) -> Row:
     if values.get("is_default") and not values.get("external"):
         raise Invalid("Only an external network can be the default one.", field="is_default")
     return {**values, "network_type": kind, "physical": physical}
+
+
+def _largest_mtu(conn: sa.Connection, network: Row) -> int:
+    """What every host's underlay leaves for a packet inside; MTU_TUNNEL where no host has said anything of its own."""
+    if network["physical"]:
+        return MTU_PHYSICAL
+    said = sa.select(hosts.c.tunnel_ip, hosts.c.underlay_mtu).where(hosts.c.tunnel_ip.is_not(None), hosts.c.underlay_mtu > 0)
+    return min(
+        (row.underlay_mtu - (HEADERS_V6 if ":" in row.tunnel_ip else HEADERS_V4) for row in conn.execute(said)),
+        default=MTU_TUNNEL,
+    )
 
 
 def _checked_mtu(mtu: int, limit: int) -> int:

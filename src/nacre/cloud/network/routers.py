@@ -45,6 +45,7 @@ def _complete(conn: sa.Connection, rows: list[Row]) -> None:
 _READ = Readable("Router", routers, own_rows(routers), _complete, extra={"status": STATUS})
 get = _READ.get
 plain = _READ.plain
+some = _READ.some
 
 
 def find(conn: sa.Connection, ctx: Context, query: Query) -> Page:
@@ -55,6 +56,7 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
     values = dict(values)
     project_id = project_of(ctx, values)
     gateway = values.pop("external_gateway_info", None)
+    values["ha"] = bool(values.get("ha"))
     row = stamped(project_id, values)
     conn.execute(routers.insert(), row)
     quotas.charge(conn, project_id, "router")
@@ -66,6 +68,8 @@ def create(conn: sa.Connection, ctx: Context, values: Row) -> Row:
 def update(conn: sa.Connection, ctx: Context, ident: str, values: Row) -> Row:
     row = plain(conn, ctx, ident, owned=True)
     changes = dict(values)
+    if "ha" in changes:
+        changes["ha"] = _checked_ha(row, changes)
     if "external_gateway_info" in changes:
         gateways.change(conn, ctx, row, changes.pop("external_gateway_info") or {})
     if "routes" in changes:
@@ -89,7 +93,7 @@ def delete(conn: sa.Connection, ctx: Context, ident: str) -> None:
 
 def mark_router(conn: sa.Connection, ident: str) -> None:
     gathered = marks.Marks()
-    gathered.add(_row(conn, ident)["host_id"], "router", ident)
+    marks.router_changed(conn, gathered, _row(conn, ident))
     gathered.flush(conn)
 
 
@@ -136,6 +140,19 @@ def _checked_routes(conn: sa.Connection, ident: str, asked: list[Row]) -> list[R
     if len({(route["destination"], route["nexthop"]) for route in routes}) != len(routes):
         raise Invalid("Duplicate items in routes.", field="routes")
     return routes
+
+
+def _checked_ha(row: Row, changes: Row) -> bool:
+    """As in Neutron a router is down while this is changed. Raises Invalid."""
+    asked = bool(changes["ha"])
+    if asked != row["ha"] and (row["admin_state_up"] or changes.get("admin_state_up")):
+        verb = "upgrade" if asked else "downgrade"
+        raise Invalid(
+            f"Cannot {verb} active router. Please set router admin_state_up to False prior to {verb}",
+            field="ha",
+            code="BadRequest",
+        )
+    return asked
 
 
 def _bad_route(ident: str, route: Row, reason: str) -> Invalid:

@@ -195,9 +195,10 @@ routers = table(
     text("host_id", nullable=True, index=True),
     text("observed", nullable=True),
     text("fault", default=""),
+    boolean("ha", default=False),
     *_standard(),
 )
-"""Interfaces and gateway are ports whose device_id is the router."""
+"""One that is `ha` is moved when its host is lost. Interfaces and gateway are ports whose device_id is the router."""
 
 floating_ips = table(
     "network_floating_ips",

@@ -4,6 +4,7 @@ A thing that cannot be made now is remembered and tried again with each later ap
 """
 
 import contextlib
+import errno
 import ipaddress
 import subprocess
 from collections.abc import Callable, Iterable
@@ -11,8 +12,11 @@ from pathlib import Path
 
 from nacre.node.config import NodeConfig
 from nacre.node.drivers import Plugged
-from nacre.node.network import groups, names, namespaces, plugging, rtnl
+from nacre.node.network import groups, names, namespaces, outside, plugging, rtnl
+from nacre.node.network.fencing import Fence
 from nacre.node.network.host import HostPlane
+from nacre.node.network.parting import Parting
+from nacre.node.network.paths import HEADERS_V4
 from nacre.node.network.plane import BRIDGE_PORTS_MAX, NetworkPlane
 from nacre.node.network.routing import RouterPlane, legs_of
 from nacre.protocol.messages import KINDS, Gone, Item, Kind, Observation
@@ -30,6 +34,9 @@ class Applier:
     def __init__(self, config: NodeConfig) -> None:
         self.cloud_id = config.cloud_id
         self.tunnel_ip = config.tunnel_ip
+        self.fence = Fence(config.cloud_id)
+        self.external = config.external
+        self.joined = bool(config.joined)
         self.networks: dict[str, NetworkPlane] = {}
         self.routers: dict[str, RouterPlane] = {}
         self.groups: dict[str, SecurityGroup] = {}
@@ -37,6 +44,7 @@ class Applier:
         self.by_device: dict[str, dict[str, Port]] = {}
         self.plugged: dict[str, tuple[Path, str]] = {}
         """Where this process plugged a port: the guest's namespace and the interface."""
+        self.parting = Parting(config.cloud_id, self.networks)
         self.whole = False
         """Whether all that is desired is known: after a full apply, or when nothing was on the host at the start."""
         self._full = False
@@ -147,13 +155,25 @@ class Applier:
             return
         plane.ensure(network)
         if network.physical:
-            self.host.ensure_uplink(plane)
+            self._lead_out(plane)
         self.networks[network.id] = plane
         for port in self.ports.values():
             if port.network_id == network.id:
                 plane.put(port)
                 self._dirty_ports.setdefault(network.id, set()).add(port.id)
         self._dirty_ports.setdefault(network.id, set())
+
+    def _lead_out(self, plane: NetworkPlane) -> None:
+        """The cloud's own machine bears the gateway addresses of an external network. Others reach it by their external device alone."""
+        if not self.joined:
+            self.host.ensure_uplink(plane)
+            self.host.lead_elsewhere(plane.network)
+        elif not self.external:
+            raise OSError(
+                f"network {plane.network.id} is an external one, and this host has no device that leads there: join with --external"
+            )
+        if self.external:
+            outside.ensure(plane, self.external)
 
     def _make_group(self, item: Item) -> None:
         group = item.spec
@@ -267,9 +287,20 @@ class Applier:
         plane = self.routers.get(router.id)
         if plane is None:
             plane = self.routers[router.id] = RouterPlane(self.cloud_id, router.id)
+        if router.gateway is not None and self.fence.watches(router.gateway.port_id):
+            self.fence.renew(router.gateway.network_id, self.networks[router.gateway.network_id])
         plane.ensure(router, self.networks)
         self.host.route_back(router, router.id)
         self.host.publish(router, router.id)
+
+    def tunnel_sizes(self) -> dict[str, int]:
+        """By other hosts' tunnel addresses the size of the largest packet that a network here sends there."""
+        found: dict[str, int] = {}
+        for port in self.ports.values():
+            if not port.local and port.tunnel_ip and port.network_id in self.networks:
+                size = self.networks[port.network_id].network.mtu + HEADERS_V4
+                found[port.tunnel_ip] = max(size, found.get(port.tunnel_ip, 0))
+        return found
 
     def _undo(self, key: Key) -> Observation:
         kind, thing_id = key
@@ -355,9 +386,26 @@ class Applier:
         plane = self.networks.get(port.network_id) if port else None
         if port is None or plane is None:
             raise LookupError(f"port {port_id} is not known on this host yet")
-        plugged = plugging.plug(plane, port, netns, interface)
+        if self.fence.watches(port_id):
+            self.fence.renew(port.network_id, plane)
+        self.parting.forget(port_id)
+        try:
+            plugged = plugging.plug(plane, port, netns, interface)
+        except OSError as error:
+            if error.errno != errno.EXFULL or not self.parting:
+                raise
+            # The bridge still bears links of guests that were removed.
+            self.parting.sweep(patience_s=0.0)
+            plugged = plugging.plug(plane, port, netns, interface)
         self.plugged[port_id] = (netns, interface)
         return plugged
+
+    def part(self, port_id: str) -> None:
+        """Take the port out of a guest whose namespace goes right after this."""
+        port = self.ports.get(port_id)
+        if port is None or not self.parting.part(port):
+            self.unplug([port_id])
+        self.plugged.pop(port_id, None)
 
     def unplug(self, port_ids: Iterable[str]) -> None:
         """Delete the ports' links, all of a network in one stroke. A port of an earlier process is searched for."""
@@ -365,6 +413,8 @@ class Applier:
         unknown: list[str] = []
         for port_id in port_ids:
             self.plugged.pop(port_id, None)
+            if port_id in self.parting:
+                continue
             port = self.ports.get(port_id)
             name = names.link(self.cloud_id, port_id)
             if port is not None and port.network_id in self.networks:

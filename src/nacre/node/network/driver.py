@@ -4,6 +4,8 @@ One worker thread does all that touches the kernel, so nothing races and the loo
 """
 
 import asyncio
+import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ from nacre.node.metadata import MetadataService
 from nacre.node.network.applying import Applier
 from nacre.node.network.listening import CATALOG_PORT, METADATA_PORT, listen, listen_for_names, open_inside
 from nacre.node.network.namespaces import Namespace
+from nacre.node.network.paths import too_narrow
 from nacre.node.network.probing import probe
 from nacre.node.network.survey import survey
 from nacre.node.relay import RelayService
@@ -26,6 +29,13 @@ from nacre.protocol.probes import Probe, Probed
 
 PROBES_AT_ONCE_MAX = 64
 """Checks of services that this host asks at the same time; each has its own bound of time."""
+
+SWEEP_EVERY_S = 0.25
+"""How often it is looked whether the links of removed guests are gone."""
+SWEEP_PAUSE_S_MAX = 60.0
+SURVEY_SWEEPS_MAX = 20
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +61,7 @@ class LinuxNetworkDriver:
         self._waiting: dict[str, set[asyncio.Future[Port]]] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}
         """Ports to be unplugged: those that come while the worker is busy go together."""
+        self._sweeping: asyncio.Task[None] | None = None
         if metadata is not None:
             metadata.ports = self
         if catalog is not None:
@@ -123,6 +134,23 @@ class LinuxNetworkDriver:
                 self._drain = asyncio.create_task(self._unplug_all())
         await asyncio.shield(waiting)
 
+    async def part(self, port_id: str) -> None:
+        await self._run(self._applier.part, port_id)
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        """Until every link that was left to the kernel is gone."""
+        pause_s = SWEEP_EVERY_S
+        while self._applier.parting:
+            await asyncio.sleep(pause_s)
+            try:
+                await self._run(self._applier.parting.sweep)
+                pause_s = SWEEP_EVERY_S
+            except OSError as error:
+                log.warning("links of removed guests stay: %s", error)
+                pause_s = min(pause_s * 2, SWEEP_PAUSE_S_MAX)
+
     async def _unplug_all(self) -> None:
         """Everything that asked to be unplugged by the time the worker is free goes in one stroke: the kernel waits once."""
         taken: dict[str, asyncio.Future[None]] = {}
@@ -173,6 +201,9 @@ class LinuxNetworkDriver:
         found = [port for port in tuple(self._applier.by_device.get(device_id, {}).values()) if port.local]
         return [(port, planes[port.network_id].network) for port in found if port.network_id in planes]
 
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
+        await self._run(self._applier.fence.set, self._applier.networks, port_ids, until_s, cut)
+
     async def probe(self, network_id: str, asked: Probe) -> Probed:
         plane = self._applier.networks.get(network_id)
         if plane is None:
@@ -191,7 +222,16 @@ class LinuxNetworkDriver:
         return await self._run(plane.meters)
 
     async def survey(self) -> list[Holding]:
+        for _ in range(SURVEY_SWEEPS_MAX):
+            if not self._applier.parting:
+                break
+            await asyncio.sleep(SWEEP_EVERY_S)
+            with contextlib.suppress(OSError):  # Then the survey shows them.
+                await self._run(self._applier.parting.sweep)
         return await self._run(survey, self._config.cloud_id)
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return await asyncio.to_thread(too_narrow, await self._run(self._applier.tunnel_sizes))
 
     async def close(self) -> None:
         if self._metadata is not None:
@@ -200,5 +240,8 @@ class LinuxNetworkDriver:
             await self._catalog.close()
         if self._resolver is not None:
             await self._resolver.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
         await self._run(self._applier.close)
         self._worker.shutdown()

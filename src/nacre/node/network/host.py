@@ -27,7 +27,7 @@ class HostPlane:
         self.table = names.table(cloud_id)
         self._physical: dict[str, Network] = {}
         self._ways: dict[str, dict[str, tuple[str, str]]] = {}
-        """By router the prefixes that it leads to, each with its address and the link."""
+        """By router, and by physical network for routers on other hosts, the prefixes that it leads to, each with its address and the link."""
         self._written: Table | None = None
         self._routers: dict[str, Router] = {}
         """The routers that publish ports of the host."""
@@ -220,15 +220,23 @@ class HostPlane:
 
         Where two tenants use the same prefix the first one has it.
         """
-        before = self._ways.pop(router_id, {})
-        after = _ways(self.cloud_id, router) if router and router.gateway and router.gateway.network_id in self._physical else {}
+        there = router is not None and router.gateway is not None and router.gateway.network_id in self._physical
+        self._lead(router_id, _ways(self.cloud_id, router) if router and there else {})
+
+    def lead_elsewhere(self, network: Network) -> None:
+        """The same for routers on other hosts: a physical network says what is behind them."""
+        link = names.link(self.cloud_id, network.id)
+        self._lead(network.id, {way.destination: (way.nexthop, link) for way in network.ways})
+
+    def _lead(self, key: str, after: dict[str, tuple[str, str]]) -> None:
+        before = self._ways.pop(key, {})
         for prefix, (via, link) in before.items():
             if after.get(prefix) != (via, link):
                 self._change_way(prefix, via, link, delete=True)
         for prefix, (via, link) in after.items():
             self._change_way(prefix, via, link)
         if after:
-            self._ways[router_id] = after
+            self._ways[key] = after
 
     def _change_way(self, prefix: str, via: str, link: str, *, delete: bool = False) -> None:
         found = rtnl.find_link(self.namespace.route, link)
@@ -251,6 +259,7 @@ class HostPlane:
         link = rtnl.find_link(self.namespace.route, names.link(self.cloud_id, network_id))
         if link is not None:
             self.namespace.route.request([rtnl.delete_link(link.index, link.name)])
+        self._lead(network_id, {})
         self._leave_firewalls([names.link(self.cloud_id, network_id)])
         if self._physical.pop(network_id, None) is not None and self._physical:
             self.ensure_forwarding()

@@ -47,6 +47,11 @@ def tunnel(cloud_id: str, vni: int) -> str:
     return f"{prefix(cloud_id)}x{vni}"
 
 
+def outside(cloud_id: str) -> str:
+    """In a physical network's namespace the port of its bridge that leads out by the host's external device."""
+    return f"{prefix(cloud_id)}out"
+
+
 def derived_mac(thing_id: str, role: int) -> str:
     """A locally administered address that is the same after every restart. `role` tells apart the ends of one thing's links."""
     digits = thing_id.replace("-", "")

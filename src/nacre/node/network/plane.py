@@ -375,6 +375,10 @@ class NetworkPlane:
         else:
             self._shaped.discard(port.id)
 
+    def is_shaped(self, port_id: str) -> bool:
+        """Whether the port's link is held to limits, by devices of its own."""
+        return port_id in self._shaped
+
     def reshape(self) -> None:
         """The same for all ports, whatever an earlier process left."""
         shaping.sweep(self.namespace.route)

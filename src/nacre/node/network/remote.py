@@ -63,7 +63,7 @@ class RemoteNetworks:
     def __init__(self, config: NodeConfig, inner: LinuxNetworkDriver, plugins: NetworkPlugins | None = None) -> None:
         self._inner, self._plugins = inner, plugins or NetworkPlugins()
         self._folder = config.state / FOLDER
-        self._boot_id = config.boot_id or kernel.boot_id()
+        self._boot_id = kernel.boot_id() + config.boot_id
         self._networks: dict[str, NetworkRecord] = {}
         self._endpoints: dict[str, EndpointRecord] = {}
         self._wanted: dict[str, Network] = {}
@@ -134,6 +134,10 @@ class RemoteNetworks:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
+        """Of ports that a plugin has made, nothing is known that could be cut: the data plane's own are."""
+        await self._inner.fence(port_ids, until_s, cut)
+
     async def plug(self, port_id: str, netns: Path, interface: str) -> Plugged:
         port = self._ports.get(port_id)
         if port is None:
@@ -161,6 +165,12 @@ class RemoteNetworks:
             await self._detach(port_id)
         elif port_id not in self._ports:
             await self._inner.unplug(port_id)
+
+    async def part(self, port_id: str) -> None:
+        if port_id in self._endpoints:
+            await self._detach(port_id)
+        elif port_id not in self._ports:
+            await self._inner.part(port_id)
 
     async def _make_network(self, network: Network) -> None:
         async with self._lock(network.id):
@@ -309,6 +319,9 @@ class RemoteNetworks:
 
     async def meters(self, router_id: str) -> dict[str, tuple[int, int]]:
         return await self._inner.meters(router_id)
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return await self._inner.narrow_paths()
 
     async def survey(self) -> list[Holding]:
         """What plugins hold for this cloud is what is on record: each record is written before the plugin is asked."""

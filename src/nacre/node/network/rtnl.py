@@ -34,6 +34,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 
 IFLA_INET6_ADDR_GEN_MODE = 8
 IN6_ADDR_GEN_MODE_NONE = 1
 VETH_INFO_PEER = 1
+IFLA_MACVLAN_MODE, MACVLAN_MODE_PASSTHRU = 1, 8
 IFLA_BR_MCAST_SNOOPING = 23
 IFLA_BRPORT_LEARNING, IFLA_BRPORT_UNICAST_FLOOD, IFLA_BRPORT_MCAST_FLOOD = 8, 9, 27
 IFLA_BRPORT_BCAST_FLOOD, IFLA_BRPORT_NEIGH_SUPPRESS = 30, 32
@@ -165,6 +166,14 @@ def vxlan(name: str, vni: int, local: str, mtu: int, namespace: int) -> Message:
     body = _header() + text(IFLA_IFNAME, name) + u32(IFLA_MTU, mtu) + u32(IFLA_NET_NS_FD, namespace)
     body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "vxlan"), data)
     return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add vxlan {name} (VNI {vni}, UDP port {VXLAN_PORT})")
+
+
+def macvlan(name: str, device: int, mtu: int, namespace: int) -> Message:
+    """All that comes and goes by a device (`passthru`), as a link in another namespace. The device bears nothing else then."""
+    data = nested(IFLA_INFO_DATA, u32(IFLA_MACVLAN_MODE, MACVLAN_MODE_PASSTHRU))
+    body = _header() + text(IFLA_IFNAME, name) + u32(IFLA_LINK, device) + u32(IFLA_MTU, mtu) + u32(IFLA_NET_NS_FD, namespace)
+    body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "macvlan"), data)
+    return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add macvlan {name}")
 
 
 def set_link(

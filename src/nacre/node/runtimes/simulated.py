@@ -7,14 +7,17 @@ import asyncio
 import io
 import random
 import tarfile
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nacre.node.drivers import Attached, Observe, Plugged, Talk
+from nacre.node import arriving
+from nacre.node.drivers import Attached, DiskSource, Observe, Plugged, Talk
 from nacre.protocol.guests import Guest
 from nacre.protocol.messages import Gone, Holding, Item, Kind, Observation
 from nacre.protocol.networks import Port
@@ -47,8 +50,9 @@ class Faults:
 class SimulatedGuests:
     """Guests of one simulated host. They live as long as this object: a killed process is a host that lost its power."""
 
-    def __init__(self, faults: Faults | None = None) -> None:
+    def __init__(self, faults: Faults | None = None, disks: DiskSource | None = None) -> None:
         self._faults = faults or Faults()
+        self._disks = disks
         self._guests: dict[str, Guest] = {}
         self._seen: dict[str, Observation] = {}
         self._consoles: dict[str, bytes] = {}
@@ -59,6 +63,13 @@ class SimulatedGuests:
 
     async def apply(self, guest: Guest) -> Observation:
         known = self._guests.get(guest.id)
+        if known is None and guest.origin is not None:
+            try:
+                await arriving.fetch(self._disks, guest.origin.migration, partial(self._take_disk, guest.id))
+            except OSError as error:
+                return Observation(
+                    "guest", guest.id, "error", generation=guest.generation, fault=str(error), request_id=guest.request_id
+                )
         if known is None or known.boots < guest.boots:
             await asyncio.sleep(self._faults.boot_s)
             if self._faults.strikes(self._faults.fail):
@@ -74,6 +85,15 @@ class SimulatedGuests:
         if guest.power == "running" and self._faults.strikes(self._faults.die):
             asyncio.get_running_loop().call_soon(self._end, guest.id)
         return seen
+
+    async def _take_disk(self, guest_id: str, disk: AsyncIterator[bytes]) -> None:
+        self._consoles[guest_id] = b"".join([chunk async for chunk in disk])
+
+    def disk(self, guest_id: str) -> bytes:
+        """What a simulated guest has written: its console. Raises LookupError, and FileExistsError for one that runs."""
+        if self.guest(guest_id).power != "stopped":
+            raise FileExistsError(f"guest {guest_id} runs")
+        return self._consoles.get(guest_id, b"")
 
     def _observation(self, guest: Guest) -> Observation:
         return Observation(
@@ -138,6 +158,9 @@ class SimulatedStreams:
 
     async def serve(self, kind: str, ident: str, params: dict[str, Any], talk: Talk) -> None:
         guest = self._guests.guest(ident)
+        if kind == "disk":
+            await self._send_disk(ident, talk)
+            return
         if kind not in ("commit", "stats", "attach"):
             raise LookupError(f"a simulated host does not serve {kind}")
         await talk.control(Started(tty=kind == "attach"))
@@ -148,6 +171,12 @@ class SimulatedStreams:
         else:
             await self._echo(guest, talk)
         await talk.control(Exit(0 if kind == "commit" else None))
+
+    async def _send_disk(self, ident: str, talk: Talk) -> None:
+        disk = self._guests.disk(ident)
+        await talk.control(Started())
+        await talk.send(Channel.STDOUT, disk)
+        await talk.control(Exit(0))
 
     async def _echo(self, guest: Guest, talk: Talk) -> None:
         """What a terminal does with what is typed while nobody reads it."""
@@ -182,9 +211,14 @@ class SimulatedNetwork:
 
     def __init__(self) -> None:
         self._items: dict[tuple[Kind, str], Item] = {}
+        self.fenced: tuple[frozenset[str], float] = (frozenset(), 0.0)
+        """The ports that were fenced, and until when they may speak."""
 
     async def start(self) -> None:
         return None
+
+    async def fence(self, port_ids: frozenset[str], until_s: float, cut: frozenset[str] = frozenset()) -> None:
+        self.fenced = (port_ids, until_s)
 
     async def apply(self, items: list[Item], gone: list[Gone], *, full: bool) -> list[Observation]:
         listed = {(item.kind, item.id) for item in items}
@@ -206,6 +240,9 @@ class SimulatedNetwork:
     async def unplug(self, port_id: str) -> None:
         return None
 
+    async def part(self, port_id: str) -> None:
+        return None
+
     async def await_port(self, port_id: str, timeout_s: float) -> Port:
         item = self._items.get(("port", port_id))
         if item is None or item.port is None:
@@ -220,6 +257,9 @@ class SimulatedNetwork:
         if item is None or item.router is None:
             raise LookupError(f"router {router_id} is not on this host")
         return {meter.id: (0, 0) for meter in item.router.meters}
+
+    async def narrow_paths(self) -> list[tuple[str, int]]:
+        return []
 
     async def survey(self) -> list[Holding]:
         return [Holding(kind, ident, "simulated", ident) for kind, ident in self._items]

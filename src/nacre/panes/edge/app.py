@@ -19,7 +19,7 @@ from nacre.cloud.policy import check
 from nacre.panes.edge.call import BODY_BYTES_MAX, Call, Reply
 from nacre.panes.edge.microversion import NotAcceptable, Version
 from nacre.panes.edge.route import Route, Service
-from nacre.store import StoreError
+from nacre.store import NotStorable, StoreError
 
 log = logging.getLogger("nacre.edge")
 
@@ -107,6 +107,8 @@ def _endpoint(cloud: Cloud, service: Service, routes: list[Route], frozen: bool)
             reply = await route.handler(call)
         except errors.CloudError as error:
             reply = error_reply(service, error, request_id)
+        except NotStorable as error:
+            reply = error_reply(service, errors.Invalid(str(error)), request_id)
         except StoreError as error:
             log.error("%s %s%s %s", request_id, service.prefix, routes[0].path, error)
             reply = error_reply(service, errors.Unavailable(f"The store is not available: {error}"), request_id)

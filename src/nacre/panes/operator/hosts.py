@@ -5,15 +5,16 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from msgspec import Meta, Struct
 
+from nacre.cloud import draining
 from nacre.cloud.context import Context
-from nacre.cloud.hosts import joining, labels
+from nacre.cloud.hosts import joining, labels, liveness
 from nacre.cloud.hosts.tables import hosts
 from nacre.panes.edge import Call, Reply, Route
 from nacre.panes.edge.times import seconds
 
 SHOWN = (
     *("id", "hostname", "enabled", "disabled_reason", "availability_zone", "hypervisor_type", "tunnel_ip"),
-    *("enrolled", "acceptance", "acceptance_cause", "guests", "labels"),
+    *("enrolled", "acceptance", "acceptance_cause", "external", "lost", "underlay_mtu", "guests", "labels"),
 )
 BOOK = ("vcpus", "memory_mb", "disk_gb", "claimed_vcpus", "claimed_memory_mb", "claimed_disk_gb", "created_at", "updated_at")
 """What one host's view has beyond that."""
@@ -37,7 +38,8 @@ def _rows(conn: sa.Connection, ctx: Context) -> list[dict[str, Any]]:
 
 async def list_hosts(call: Call) -> Reply:
     alive = call.cloud.hosts.alive()
-    return Reply({"hosts": [{**row, "alive": row["id"] in alive} for row in await call.read(_rows)]})
+    shown = [{**row, "alive": row["id"] in alive} for row in await call.read(_rows)]
+    return Reply({"hosts": shown, "warning": liveness.warning(call.cloud)})
 
 
 async def list_facts(call: Call) -> Reply:
@@ -56,7 +58,7 @@ async def change_labels(call: Call) -> Reply:
 
 async def show_host(call: Call) -> Reply:
     row = await call.read(lambda conn, ctx: labels.find(conn, call.path["host"]))
-    return Reply({"host": _one(call, row)})
+    return Reply({"host": {**_one(call, row), "drain": await _drain(call, row["id"])}})
 
 
 def _one(call: Call, row: dict[str, Any]) -> dict[str, Any]:
@@ -79,8 +81,20 @@ async def cordon(call: Call) -> Reply:
 
 
 async def uncordon(call: Call) -> Reply:
-    row = await call.write(lambda conn, ctx: joining.cordon(conn, ctx, call.path["host"], cordoned=False))
+    row = await call.write(draining.stop, call.path["host"])
     return Reply({"host": _one(call, row)})
+
+
+async def drain(call: Call) -> Reply:
+    """Cordon the host, and have its servers go elsewhere. `drain` of the host's view says how far that is."""
+    wanted = await call.body(Cordon)
+    row = await call.write(draining.start, call.path["host"], wanted.reason)
+    return Reply({"host": {**_one(call, row), "drain": await _drain(call, row["id"])}}, 202)
+
+
+async def _drain(call: Call, host_id: str) -> dict[str, Any] | None:
+    found = await call.read(lambda conn, ctx: draining.progress(conn, host_id))
+    return found and {**found, **{name: found[name] and seconds(found[name]) for name in ("started_at", "finished_at")}}
 
 
 async def remove(call: Call) -> Reply:
@@ -101,6 +115,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("PUT", "/nacre/v1/hosts/{host}/cordon", cordon, "nacre:cordon_hosts", "Give a host no more work"),
     Route("DELETE", "/nacre/v1/hosts/{host}/cordon", uncordon, "nacre:cordon_hosts", "Give a host work again"),
+    Route("PUT", "/nacre/v1/hosts/{host}/drain", drain, "nacre:cordon_hosts", "Have a host's servers go elsewhere"),
     Route("PATCH", "/nacre/v1/hosts/{host}/labels", change_labels, "nacre:label_hosts", "Change a host's labels"),
     Route("GET", "/nacre/v1/facts", list_facts, "nacre:facts", "Show the facts of hosts"),
 )

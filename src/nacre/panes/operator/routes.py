@@ -5,6 +5,7 @@ from typing import Any
 from nacre import __version__
 from nacre.cloud import audit
 from nacre.cloud.errors import CloudError
+from nacre.cloud.hosts import liveness
 from nacre.panes.edge import Call, Reply, Route, Service
 from nacre.panes.operator import certificates, decisions, grants, hosts, publishing
 from nacre.panes.operator.policies import POLICIES
@@ -24,7 +25,8 @@ async def run_audit(call: Call) -> Reply:
 
 
 async def status(call: Call) -> Reply:
-    return Reply(await call.read(lambda conn, ctx: audit.summary(conn, call.cloud.hosts.alive())))
+    summary = await call.read(lambda conn, ctx: audit.summary(conn, call.cloud.hosts.alive()))
+    return Reply({**summary, "warning": liveness.warning(call.cloud)})
 
 
 async def rotate_keys(call: Call) -> Reply:

@@ -36,8 +36,9 @@ def _with_value(table: str, column: sa.Column[Any]) -> sa.Column[Any]:
     value = column.default.arg(None) if callable(column.default.arg) else column.default.arg
     if isinstance(column.type, sa.JSON):
         value = json.dumps(value)
-    text = str(int(value)) if isinstance(value, bool) else str(value)
-    return sa.Column(column.name, column.type, nullable=False, server_default=text)
+    # Each database has its own words for these two.
+    words = {True: sa.true(), False: sa.false()}[value] if isinstance(value, bool) else str(value)
+    return sa.Column(column.name, column.type, nullable=False, server_default=words)
 
 
 context.configure(

@@ -116,7 +116,9 @@ class Bindings:
         timings_ms["network"] = (time.monotonic() - begun) * 1000
         return record.plugged != before
 
-    async def unplug(self, record: Record) -> None:
+    async def unplug(self, record: Record, *, parting: bool) -> None:
+        """`parting`: the guest's network namespace goes right after this, and takes the links along."""
+        take = self._network.part if parting else self._network.unplug
         for port in record.plugged:
             with contextlib.suppress(LookupError):
-                await self._network.unplug(port.port_id)
+                await take(port.port_id)

@@ -8,8 +8,10 @@ import contextlib
 import errno
 import os
 import signal
+import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,10 @@ PIDS_MAX = 32768
 """No guest may have more processes, whatever it asks for: it would take the host's numbers."""
 REMOVE_TRIES_MAX = 200
 REMOVE_PAUSE_S = 0.01
+HOT_EVERY_S = 0.003
+"""Less than the shortest grace period of the kernel."""
+HOT_GUESTS_MAX = 2
+"""More guests than this that are made at once keep the lock warm by themselves."""
 _SYSTEMD_NAME = "name=systemd"
 _DELEGATED = ("cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control", "memory.oom.group")
 _ROOT = Path("/sys/fs/cgroup")
@@ -46,6 +52,7 @@ class Cgroups:
         self.enforced: set[str] = set()
         self.swap = False
         self.weighs_io = False
+        self._heat = _Heat(self._processes_of)
 
     def detect(self) -> None:
         """Look at the host's hierarchies and make this cloud's cgroup. Raises OSError when the host has none that works."""
@@ -63,6 +70,19 @@ class Cgroups:
             raise OSError(errno.ENODEV, "no cgroup hierarchy is mounted below /sys/fs/cgroup")
         else:
             self._enable_v1()
+
+    def _processes_of(self, pid: int) -> Path:
+        """The file of the process's own cgroup, in one of the hierarchies, into which processes are written. Raises OSError, LookupError."""
+        return self.of_process(pid)[0] / "cgroup.procs"
+
+    @contextlib.contextmanager
+    def hot(self) -> Iterator[None]:
+        """Around whatever will put a process into a cgroup soon: then the kernel does not wait for a grace period. Costs next to nothing."""
+        with self._heat.kept():
+            yield
+
+    def close(self) -> None:
+        self._heat.close()
 
     def _enable_v1(self) -> None:
         for options, root in self._hierarchies.items():
@@ -197,8 +217,21 @@ class Cgroups:
         return None if self.v2_only else at
 
     def adopt_monitor(self, pid: int) -> None:
-        for root in self._hierarchies.values():
-            _write(root / self.name / MONITORS / "cgroup.procs", str(pid))
+        """Nothing is done where it is there already."""
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        there = {options: path for _, options, path in (line.split(":", 2) for line in lines)}
+        for options, root in self._hierarchies.items():
+            if there.get(options) != f"/{self.name}/{MONITORS}":
+                _write(root / self.name / MONITORS / "cgroup.procs", str(pid))
+
+    def enter_monitors(self) -> None:
+        """Move the calling thread to where conmons belong, so that what it starts is born there. Only version 1 parts the threads of a process.
+
+        `tasks` takes one thread, for which the kernel does not wait for anybody.
+        """
+        for root in () if self.v2_only else self._hierarchies.values():
+            with contextlib.suppress(OSError):  # `adopt_monitor` sees to what is not there.
+                _write(root / self.name / MONITORS / "tasks", str(threading.get_native_id()))
 
     def processes(self, guest_id: str, *, thorough: bool = True) -> list[int]:
         """The guest's processes by their pids on the host, those in cgroups below its own too.
@@ -250,6 +283,8 @@ class Cgroups:
         if self.is_frozen(guest_id):
             self.freeze(guest_id, False)
         for pid in self.processes(guest_id, thorough=thorough):
+            if pid == os.getpid():
+                continue  # Its launcher's threads are among the monitors.
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -272,6 +307,62 @@ class Cgroups:
             self.remove(name)
         for root in self._hierarchies.values():
             _remove_tree(root / self.name)
+
+
+class _Heat:
+    """Keeps the kernel's lock of all cgroups' members (cgroup_threadgroup_rwsem) from going idle while somebody is about to need it.
+
+    Whoever puts a process into a cgroup first makes every fork and exit look at that lock, for which the kernel waits a grace period of RCU:
+    8 ms and more. For another such period after that the next one goes through at once. So a thread writes a process into the cgroup where
+    it is already, again and again for as long as a guest is being made: the wait falls together with the rest of the work. The process is
+    there for nothing else, and ends with this one: the launcher's threads have left the cgroup of the rest of this process, and a write of
+    this process would fetch them back.
+    The mount option favordynmods (cgroups(7)) does the same for good and for the whole host, which is the administrator's to choose.
+    """
+
+    def __init__(self, processes_of: Callable[[int], Path]) -> None:
+        """`processes_of`: the cgroup.procs of a process's own cgroup."""
+        self._processes_of = processes_of
+        self._wanted = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        with self._changed:
+            self._wanted += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="cgroup-heat", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._wanted -= 1
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        # Where this cannot be done the guests wait for the kernel, as they would without.
+        with contextlib.suppress(OSError, LookupError), subprocess.Popen(["/bin/busybox", "cat"], stdin=subprocess.PIPE) as moved:
+            while self._is_wanted():
+                if self._wanted <= HOT_GUESTS_MAX:
+                    _write(self._processes_of(moved.pid), str(moved.pid))
+                time.sleep(HOT_EVERY_S)
+
+    def _is_wanted(self) -> bool:
+        """Waits until it is. False at the end."""
+        with self._changed:
+            while not self._wanted and not self._closed:
+                self._changed.wait()
+            return not self._closed
 
 
 def _cpu(limits: Limits) -> dict[str, int]:

@@ -29,6 +29,7 @@ from nacre.node.runtimes.containers.layout import GuestPaths, Layout
 from nacre.node.runtimes.containers.pidfds import ended_within, open_pid, try_open
 from nacre.node.runtimes.containers.records import Record, Seat
 from nacre.node.runtimes.containers.slots import Slots, write_whole
+from nacre.node.runtimes.containers.trash import Trash
 from nacre.node.volumes.throttle import block_io
 from nacre.protocol.containers import Container
 from nacre.protocol.guests import Guest
@@ -70,6 +71,7 @@ class Containers:
 
     def __init__(self, layout: Layout, cgroups: Cgroups, slots: Slots, launcher: Launcher, host: bundle.Host) -> None:
         self.layout, self.cgroups, self.slots, self.launcher, self.host = layout, cgroups, slots, launcher, host
+        self.trash = Trash(layout.trash)
         self.created: Callable[[str], None] = lambda guest_id: None
         """Called between create and start, when conmon listens and nothing was said yet."""
         self.documents: Callable[[Guest], Tree] = lambda guest: metadata.documents(guest, [])
@@ -375,26 +377,30 @@ class Containers:
                 shutil.rmtree(disk)
 
     def unmake(self, guest_id: str, free: Iterable[int]) -> None:
-        """Undo all of the guest but its record, and the slots that nobody else uses. Raises OSError."""
-        paths = self.layout.guest(guest_id)
+        """Undo all of the guest but its files, and the slots that nobody else uses. Raises OSError."""
         self.clear(guest_id)
         self.unmount(guest_id)
         for slot in free:
             self.slots.destroy(slot)
-        for child in paths.root.iterdir() if paths.root.is_dir() else ():
-            if child != paths.record:
-                shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
 
     def forget(self, guest_id: str) -> None:
-        """The record goes last: until then another try knows what there is."""
-        paths = self.layout.guest(guest_id)
-        paths.record.unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            paths.root.rmdir()
+        """The files go last, and the record with them: until then another try knows what there is. Raises OSError.
+
+        Blocks only while very many files wait for their deletion.
+        """
+        if self.trash.is_full:
+            self.trash.settle()
+        self.trash.take(self.layout.guest(guest_id).root)
+
+    def close(self) -> None:
+        """Let go of threads and helpers; the guests run on."""
+        for part in (self.launcher, self.slots, self.cgroups, self.trash):
+            part.close()
 
     def prepare_host(self, busybox: Path) -> None:
         """What all guests share: the folder of guests and a busybox of our own, linked into each seed."""
         self.layout.guests.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.trash.start()
         write_whole(self.layout.busybox, busybox.read_bytes())
         self.layout.busybox.chmod(0o755)
 

@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from nacre.node.config import NodeConfig
-from nacre.node.drivers import NetworkDriver, Observe, VolumeDriver
+from nacre.node.drivers import DiskSource, NetworkDriver, Observe, VolumeDriver
 from nacre.node.images import ImageCache, ImageError
-from nacre.node.runtimes.containers import consent, console, kernel, probe, records, restarts, survey, volumes
+from nacre.node.runtimes.containers import arrivals, consent, console, kernel, probe, records, restarts, survey, volumes
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers, signal_number
 from nacre.node.runtimes.containers.health import Health, kill_check
@@ -41,9 +41,14 @@ class ContainerDriver:
     """Implements nacre.node.drivers.GuestDriver. Belongs to one event loop; what blocks runs in threads."""
 
     def __init__(
-        self, config: NodeConfig, network: NetworkDriver, images: ImageCache, volume_driver: VolumeDriver | None = None
+        self,
+        config: NodeConfig,
+        network: NetworkDriver,
+        images: ImageCache,
+        volume_driver: VolumeDriver | None = None,
+        disks: DiskSource | None = None,
     ) -> None:
-        self._images, self._config = images, config
+        self._images, self._config, self._disks = images, config, disks
         self._bindings = Bindings(network, volume_driver, lambda: self._records, self._save)
         self._records: dict[str, Record] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -51,7 +56,7 @@ class ContainerDriver:
         self._watch = Watch(self._ended, self._monitor_ended)
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts: dict[str, asyncio.Task[None]] = {}
-        self._boot_id = config.boot_id or kernel.boot_id()
+        self._boot_id = kernel.boot_id() + config.boot_id
         self._parts: Containers | None = None
         self._health: Health | None = None
         self._steps: Power | None = None
@@ -61,8 +66,7 @@ class ContainerDriver:
         images.used = self._images_used
 
     def _images_used(self) -> list[ImageRef]:
-        guests = [record.guest for record in self._records.values()]
-        return [*(guest.image for guest in guests), *(guest.rescue.image for guest in guests if guest.rescue is not None)]
+        return [image for record in self._records.values() for image in record.guest.images]
 
     @property
     def parts(self) -> Containers:
@@ -123,7 +127,7 @@ class ContainerDriver:
         self._observe = observe
         self._parts = await asyncio.to_thread(probe.open_host, self._config)
         self._health = Health(self._parts, self._tell)
-        self._steps = Power(self._parts, self._images, self._bindings, self._save, self._boot_id)
+        self._steps = Power(self._parts, self._images, self._bindings, self._save, self._boot_id, self._disks)
         for ready in self.opened:
             ready(self._parts)
         self._records = await asyncio.to_thread(records.load_all, self._parts.layout)
@@ -141,7 +145,8 @@ class ContainerDriver:
         """Take over what an earlier process left of one guest, and say what became of it meanwhile."""
         record, parts = self._records[guest_id], self.parts
         if record.boot_id not in ("", self._boot_id):
-            await self._survive_reboot(record)
+            restarts.after_the_hosts(record)
+            self._save(record)
         elif record.phase in ("created", "starting", "stopping"):
             await asyncio.to_thread(parts.clear, guest_id)
             record.phase = "stopped" if record.met else "building"
@@ -156,21 +161,6 @@ class ContainerDriver:
         if record.restarting:
             self._restart_later(record)
         self._observe(await self._seen(record))
-
-    async def _survive_reboot(self, record: Record) -> None:
-        """The host was restarted: nothing of the guest is left but its disk."""
-        was_up = record.phase in ("running", "starting", "stopping")
-        record.plugged, record.boot_id = (), ""
-        record.phase = "stopped" if record.phase != "building" else "building"
-        record.fault = "the host was restarted" if was_up else record.fault
-        if was_up and record.guest.container is not None:
-            record.exit_code, record.ended, record.finished_at = restarts.HOST_RESTARTED, True, time.time()
-            record.restarting, record.restart_pause_s = restarts.is_due(record), restarts.PAUSE_MIN_S
-        elif was_up:
-            # It did not end by itself: what was asked for is yet to be met again. Said of this very generation, `stopped` would become
-            # what is wanted.
-            record.met = min(record.met, record.guest.generation - 1)
-        self._save(record)
 
     async def apply(self, guest: Guest) -> Observation:
         if not is_guest_id(guest.id):
@@ -225,10 +215,14 @@ class ContainerDriver:
         record = self._records.get(guest.id)
         if record is None:
             home = self._bindings.home(guest)
-            slot = await asyncio.to_thread(self.parts.slots.take)
+            if (slot := self.parts.slots.take_ready()) is None:
+                slot = await asyncio.to_thread(self.parts.slots.take)
             record = self._records[guest.id] = Record(guest, slot, home)
             (self.parts.layout.guests / guest.id).mkdir(mode=0o711, parents=True, exist_ok=True)
             self._save(record)
+        if arrivals.is_due(record, guest):
+            self._unwatch(guest.id)
+            await self._power.arrive(record, guest)
         alive = record.phase == "running"
         if (guest.image.digest, guest.rebuilds) != (record.guest.image.digest, record.guest.rebuilds):
             self._unwatch(guest.id)
@@ -238,7 +232,7 @@ class ContainerDriver:
             await self._power.adjust(record, guest, timings_ms)
         elif guest.power == "stopped":
             await self._power_off(record, guest, timings_ms)
-        elif alive or _is_due(record, guest):
+        elif alive or restarts.is_asked_for(record, guest):
             self._forget_restart(record)
             record.restart_count, record.restart_pause_s = 0, 0.0
             await self._power_on(record, guest, timings_ms)
@@ -329,7 +323,7 @@ class ContainerDriver:
                 await self.writers.stop(guest_id)
                 if record is not None:
                     self._forget_restart(record)
-                    await self._bindings.unplug(record)
+                    await self._bindings.unplug(record, parting=record.slot in free)
                 await asyncio.to_thread(self.parts.unmake, guest_id, free)
                 if record is not None:
                     await self._bindings.let_go(record)
@@ -358,8 +352,7 @@ class ContainerDriver:
         self._watch.close()
         if self._parts is not None:
             await self.health.close()
-            await asyncio.to_thread(self._parts.launcher.close)
-            await asyncio.to_thread(self._parts.slots.close)
+            await asyncio.to_thread(self._parts.close)
 
     async def _seen(self, record: Record, request_id: str = "", timings_ms: dict[str, float] | None = None) -> Observation:
         """What is there, as an observation."""
@@ -484,10 +477,3 @@ class ContainerDriver:
     def _save(self, record: Record) -> None:
         # A small file and a rename: less than a hand-over to a thread and back.
         records.save(self.parts.layout.guest(record.guest.id), record)
-
-
-def _is_due(record: Record, guest: Guest) -> bool:
-    """Whether a guest that does not run must be started for this intent. One that ended by itself stays so until somebody asks."""
-    if guest.boots > record.boots or not (record.ended or record.failed):
-        return True
-    return guest.container is None and guest.generation > record.met

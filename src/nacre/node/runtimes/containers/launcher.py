@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,15 @@ class Launcher:
         self._layout = layout
         self._crun, self._conmon = crun, conmon
         self._hidden: Path | None = None
+        self._settle: Callable[[], None] = lambda: None
         self._threads: ThreadPoolExecutor | None = None
 
-    def start(self, hidden: Path | None) -> None:
-        """Make or join the mount namespace without `hidden` (the version 2 hierarchy of a hybrid host), and the threads."""
+    def start(self, hidden: Path | None, settle: Callable[[], None] = lambda: None) -> None:
+        """Make or join the mount namespace without `hidden` (the version 2 hierarchy of a hybrid host), and the threads.
+
+        Each thread calls `settle` before anything else.
+        """
+        self._settle = settle
         self._layout.crun_root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._hidden = hidden
         if hidden is not None:
@@ -100,6 +106,7 @@ class Launcher:
         if self._hidden is not None:
             kernel.unshare(kernel.CLONE_FS)
             kernel.set_namespace(self._layout.mount_namespace, kernel.CLONE_NEWNS)
+        self._settle()
 
     @property
     def threads(self) -> ThreadPoolExecutor:

@@ -95,6 +95,8 @@ class Layout:
         self.ids = self.state / "ids.json"
         self.busybox = self.guests / "busybox"
         """Beside the guests, whose seeds are hard links to it: a link may not cross a mount."""
+        self.trash = self.guests / ".trash"
+        """Folders of removed guests that are being deleted."""
         self.run = RUN / f"nacre-{config.cloud_id}"
         self.crun_root = self.run / "crun"
         self.mount_namespace = self.run / "pins" / "mnt"

@@ -4,16 +4,20 @@ The callers hold the guest's lock. What a step took or began is in the record be
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from nacre.node import arriving
+from nacre.node.drivers import DiskSource
 from nacre.node.images import ImageCache, ImageError, UnpackedImage
-from nacre.node.runtimes.containers import etc, passwords
+from nacre.node.runtimes.containers import arrivals, etc, passwords
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers
 from nacre.node.runtimes.containers.launcher import LaunchError
@@ -34,19 +38,26 @@ class Power:
     """Belongs to the driver's event loop; what blocks runs in threads."""
 
     def __init__(
-        self, parts: Containers, images: ImageCache, bindings: Bindings, save: Callable[[Record], None], boot_id: str
+        self,
+        parts: Containers,
+        images: ImageCache,
+        bindings: Bindings,
+        save: Callable[[Record], None],
+        boot_id: str,
+        disks: DiskSource | None = None,
     ) -> None:
-        self.parts, self._images, self._bindings, self._save = parts, images, bindings, save
+        self.parts, self._images, self._bindings, self._save, self._disks = parts, images, bindings, save, disks
         self._bound = asyncio.Semaphore(CREATING_MAX)
         self._boot_id = boot_id
 
     async def stop(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         """Stopped, with root file system, namespaces and ports kept. A guest that never ran is made all the same."""
         if record.phase == "building":
-            image = await self._build_disk(record, guest, timings_ms)
-            record.phase = "stopped"
-            if guest.container is not None:
-                await self._create_early(record, guest, image, timings_ms)
+            with self.parts.cgroups.hot() if guest.container is not None else contextlib.nullcontext():
+                image = await self._build_disk(record, guest, timings_ms)
+                record.phase = "stopped"
+                if guest.container is not None:
+                    await self._create_early(record, guest, image, timings_ms)
         elif record.phase != "created" or not _same(record.guest, guest):
             await self.halt(record, guest, soft=True)
             await self._sync_ports(record, guest, timings_ms)
@@ -73,6 +84,14 @@ class Power:
         if not waits:
             await self.halt(record, guest, soft=guest.reboot == "soft")
         async with self._bound:
+            await self._start(record, guest, waits, timings_ms)
+        # Saved by the caller. A kill until then finds it `starting` and starts it anew: nobody was told that it runs.
+        record.phase, record.boots, record.restarting = "running", guest.boots, False
+        record.last_exit_code = record.exit_code
+        record.started_at, record.oom_killed, record.exit_code, record.health = time.time(), False, None, ""
+
+    async def _start(self, record: Record, guest: Guest, waits: bool, timings_ms: dict[str, float]) -> None:
+        with contextlib.nullcontext() if waits else self.parts.cgroups.hot():
             if waits:
                 await self._sync_ports(record, guest, timings_ms)
             else:
@@ -84,10 +103,6 @@ class Power:
             record.ended, record.failed, record.halted, record.fault = False, False, False, ""
             self._save(record)
             await self._launch(record, guest, waits, timings_ms)
-        # Saved by the caller. A kill until then finds it `starting` and starts it anew: nobody was told that it runs.
-        record.phase, record.boots, record.restarting = "running", guest.boots, False
-        record.last_exit_code = record.exit_code
-        record.started_at, record.oom_killed, record.exit_code, record.health = time.time(), False, None, ""
 
     async def _launch(self, record: Record, guest: Guest, waits: bool, timings_ms: dict[str, float]) -> None:
         try:
@@ -134,6 +149,18 @@ class Power:
         record.password_hash, record.injected = "", False
         self._save(record)
 
+    async def arrive(self, record: Record, guest: Guest) -> None:
+        """One that comes from another host gets its disk. What is left of it from an earlier stay goes."""
+        assert guest.origin is not None
+        record.restarting = False
+        if record.phase != "building":
+            await self.rebuild(record, guest)
+        await asyncio.to_thread(self.parts.wipe_disk, guest.id)
+        paths, base = self.parts.layout.guest(guest.id), self.parts.slots.base_id(record.seat.home)
+        await arriving.fetch(self._disks, guest.origin.migration, partial(arrivals.take, paths, record, base))
+        record.fetched = guest.origin.migration
+        self._save(record)
+
     async def adjust(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         """Change a running guest in place: its ports and its limits."""
         if guest.limits != record.guest.limits:
@@ -147,19 +174,23 @@ class Power:
             record.password_hash = guest.password_hash
 
     async def _build_disk(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> UnpackedImage:
-        """Image and ports at the same time, then folders and mounts. Returns the image that it boots from: its own, or the rescue system's."""
-        await asyncio.to_thread(self.parts.slots.ensure, record.slot)
-        begun = time.monotonic()
-        image_task = asyncio.ensure_future(self._ensure_images(guest))
+        """Ports, and image with folders and mounts, at the same time. Returns the image that it boots from: its own, or the rescue system's."""
+        if not self.parts.slots.is_whole(record.slot):
+            await asyncio.to_thread(self.parts.slots.ensure, record.slot)
+        mounting = asyncio.ensure_future(self._mount_disk(record, guest, timings_ms))
         try:
             await self._sync_ports(record, guest, timings_ms)
         finally:
             # Wait for both in any case: whoever retries must not meet the first try's leftovers at work.
-            image = (await asyncio.gather(image_task, return_exceptions=True))[0]
+            image = (await asyncio.gather(mounting, return_exceptions=True))[0]
         if isinstance(image, BaseException):
             raise image
+        return image
+
+    async def _mount_disk(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> UnpackedImage:
+        begun = time.monotonic()
+        own, rescue = await self._ensure_images(guest)
         timings_ms["image"] = (time.monotonic() - begun) * 1000
-        own, rescue = image
         await asyncio.to_thread(self.parts.build_disk, guest.id, record.seat, own, rescue)
         return rescue or own
 

@@ -35,7 +35,7 @@ def open_host(config: NodeConfig) -> Containers:
     init = next((path for path in (shutil.which(name, path=_PATH) for name in _INITS) if path), "")
     host = bundle.Host(seccomp.annotation(), _raise_file_limit(), device_rules, cgroups.v2_only, init)
     containers = Containers(layout, cgroups, Slots(layout), launcher, host)
-    launcher.start(cgroups.hybrid)
+    launcher.start(cgroups.hybrid, cgroups.enter_monitors)
     containers.prepare_host(Path(programs["busybox"]))
     return containers
 

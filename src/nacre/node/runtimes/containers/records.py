@@ -65,6 +65,8 @@ class Record(Struct, omit_defaults=True):
     """Root's password that its own system has by us."""
     injected: bool = False
     """The files of its maker are in its root file system."""
+    fetched: str = ""
+    """The migration under which its disk came here from another host."""
     attached: tuple[str, ...] = ()
     """The volumes that are held for it."""
 

@@ -29,6 +29,8 @@ BLOCKS = range(4, 16)
 """Below lie the host's own users and /etc/subuid; above 2^31 programs that read ids as signed go wrong."""
 POOL_SLOTS = 8
 """How many slots are kept ready."""
+REFILL_PAUSE_S = 0.05
+"""How long after a slot was taken the next one is made, unless few are left: the guest that took it wants the CPU now."""
 CLAIMS = RUN / "nacre-ids"
 _NS_GET_NSTYPE = 0xB703
 _HELPER_WAIT_S = 10.0
@@ -50,6 +52,8 @@ class Slots:
         self._block = 0
         # Its own thread: it enters the new network namespaces, which no other work may see.
         self._maker = ThreadPoolExecutor(1, "slots")
+        self._hurry = threading.Event()
+        """Set while somebody waits for the maker."""
 
     def start(self, used: set[int]) -> None:
         """Claim the block of ids, adopt the slots that are there: those of guests as used, whole ones as ready, others go."""
@@ -57,7 +61,7 @@ class Slots:
         self._layout.slots.mkdir(parents=True, exist_ok=True)
         self._used = set(used)
         for slot in self._on_disk() - used:
-            if self._is_whole(slot):
+            if self.is_whole(slot):
                 self._ready.append(slot)
             else:
                 self._undo(slot)
@@ -77,14 +81,22 @@ class Slots:
         with self._lock:
             return slot in self._ready or slot in self._used
 
+    def take_ready(self) -> int | None:
+        """A slot for a new guest, if one is ready. Does not block."""
+        with self._lock:
+            if not self._ready:
+                return None
+            slot = self._ready.pop()
+            self._used.add(slot)
+        self.refill()
+        return slot
+
     def take(self) -> int:
         """A slot for a new guest. Raises OSError when all are in use, or one cannot be made."""
+        ready = self.take_ready()
+        if ready is not None:
+            return ready
         with self._lock:
-            if self._ready:
-                slot = self._ready.pop()
-                self._used.add(slot)
-                self.refill()
-                return slot
             slot = self._free_number()
             self._used.add(slot)
         try:
@@ -97,8 +109,12 @@ class Slots:
 
     def ensure(self, slot: int) -> None:
         """Make the slot's namespaces again where they are gone: after a restart of the host."""
-        if not self._is_whole(slot):
-            self._maker.submit(self._make, slot).result()
+        if not self.is_whole(slot):
+            self._hurry.set()
+            try:
+                self._maker.submit(self._make, slot).result()
+            finally:
+                self._hurry.clear()
 
     def destroy(self, slot: int) -> None:
         self._undo(slot)
@@ -112,9 +128,12 @@ class Slots:
                 self._maker.submit(self._make_ready)
 
     def close(self) -> None:
+        self._hurry.set()
         self._maker.shutdown(wait=True, cancel_futures=True)
 
     def _make_ready(self) -> None:
+        if len(self._ready) >= POOL_SLOTS // 2:
+            self._hurry.wait(REFILL_PAUSE_S)
         with self._lock:
             if len(self._ready) >= POOL_SLOTS:
                 return
@@ -143,7 +162,8 @@ class Slots:
     def _on_disk(self) -> set[int]:
         return {int(entry.name) for entry in self._layout.slots.iterdir() if entry.name.isdigit()}
 
-    def _is_whole(self, slot: int) -> bool:
+    def is_whole(self, slot: int) -> bool:
+        """Whether its namespaces are there. Does not block."""
         return _is_namespace(self.user_namespace(slot)) and _is_namespace(self.network_namespace(slot))
 
     def _make(self, slot: int) -> None:

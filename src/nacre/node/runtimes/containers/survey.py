@@ -24,6 +24,7 @@ PURGE_PAUSE_S = 0.05
 
 def look(containers: Containers, used: Mapping[int, str]) -> list[Holding]:
     """Everything that belongs to guests. `used` says whose a slot is; slots that wait in the pool are nobody's."""
+    containers.trash.settle()
     return list(_look(containers, used))
 
 
@@ -46,8 +47,10 @@ def _look(containers: Containers, used: Mapping[int, str]) -> Iterator[Holding]:
         yield _holding(guest_id, "process", str(pid))
     for folder in (layout.guests, layout.crun_root):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path != layout.busybox:
+            if path not in (layout.busybox, layout.trash):
                 yield _holding(path.name, "file", str(path))
+    for guest_id, path in containers.trash.left():
+        yield _holding(guest_id, "file", str(path))
 
 
 def _holding(guest_id: str, what: str, name: str) -> Holding:

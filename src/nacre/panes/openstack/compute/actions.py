@@ -70,10 +70,8 @@ async def _reboot(call: Call, ident: str, body: schemas.RebootBody) -> Reply:
 
 async def _resize(call: Call, ident: str, body: schemas.ResizeBody) -> Reply:
     flavor_id = str(body.flavor_ref).rpartition("/")[2]
-    cloud = call.cloud
     disk_config = body.disk_config if isinstance(body.disk_config, str) else None
-    alive, ratios = cloud.hosts.alive(), cloud.settings.ratios
-    await call.write(resizing.resize, ident, flavor_id, disk_config, alive=alive, ratios=ratios)
+    await call.write(resizing.resize, ident, flavor_id, disk_config, known=recovery.placing_of(call))
     return Reply(status=202)
 
 

@@ -62,7 +62,7 @@ CHANGES: tuple[str, ...] = (
     "Services and hypervisors have UUIDs; services are changed by PUT /os-services/{id}.",
     "A rebuild can change the keypair.",
     "Flavors have a description.",
-    "A migration can name its host (servers are not moved between hosts that are up: 400).",
+    "A migration can name its host.",
     "No more personality, nor its quotas and limits.",
     "Instance actions are listed in pages and show when they changed last.",
     "Migrations are listed in pages.",

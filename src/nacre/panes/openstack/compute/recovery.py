@@ -11,7 +11,8 @@ from nacre.panes.openstack.compute import schemas_recovery as schemas
 from nacre.panes.openstack.compute.dialect import allow, check_ranges, unexpected
 
 
-def _placing(call: Call) -> Placing:
+def placing_of(call: Call) -> Placing:
+    """What the scheduler must know of this moment."""
     settings, hosts = call.cloud.settings, call.cloud.hosts
     return Placing(hosts.alive(), settings.ratios, hosts.facts, settings.strategy)
 
@@ -59,7 +60,7 @@ async def unshelve(call: Call, ident: str, body: schemas.Unshelve | None) -> Rep
         if isinstance(body.host, str):
             allow(call, "os-shelve:unshelve_to_host")
             zone = f"{zone or ''}:{body.host}"
-    await call.write(shelving.unshelve, ident, _placing(call), zone, unpin=unpin)
+    await call.write(shelving.unshelve, ident, placing_of(call), zone, unpin=unpin)
     return Reply(status=202)
 
 
@@ -69,17 +70,20 @@ async def evacuate(call: Call, ident: str, body: schemas.Evacuate) -> Reply:
     password = body.admin_pass if isinstance(body.admin_pass, str) else passwords.generate()
     hashed = await asyncio.to_thread(passwords.hash_of, password)
     host = body.host if isinstance(body.host, str) else None
-    await call.write(moving.evacuate, ident, host, hashed, _placing(call), stay_stopped=call.at_least(95))
+    await call.write(moving.evacuate, ident, host, hashed, placing_of(call), stay_stopped=call.at_least(95))
     return Reply() if call.at_least(14) else Reply({"adminPass": password})
 
 
-async def migrate(call: Call, ident: str, body: Any) -> Reply:
-    await call.write(moving.refuse_migration, ident, "migrate")
+async def migrate(call: Call, ident: str, body: schemas.MigrateTo | None) -> Reply:
+    """A host may be named from 2.56 on; clients of before send null or {}."""
+    if body is not None and body.host is not None and not call.at_least(56):
+        raise Invalid("Invalid input for field/attribute migrate. It takes no arguments.", field="migrate")
+    await call.write(moving.migrate, ident, None if body is None else body.host, placing_of(call))
     return Reply(status=202)
 
 
 async def migrate_live(call: Call, ident: str, body: schemas.MigrateLive) -> Reply:
-    await call.write(moving.refuse_migration, ident, "os-migrateLive")
+    await call.write(moving.refuse_live_migration, ident)
     return Reply(status=202)
 
 

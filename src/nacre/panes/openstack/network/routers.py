@@ -20,7 +20,7 @@ def render(call: Call, row: Row) -> Row:
     shown = {**standard_values(row), **{name: row[name] for name in _SHOWN}, "flavor_id": None}
     if call.context.is_admin:
         shown["distributed"] = False
-        shown["ha"] = False
+        shown["ha"] = row["ha"]
     return shown
 
 
@@ -36,6 +36,7 @@ router = Resource(
         Attribute("admin_state_up", bool, create=True, update=True, default=True, filter="boolean"),
         Attribute("external_gateway_info", shapes.GatewayInfo | None, create=True, update=True),
         Attribute("routes", list[shapes.Route] | None, update=True),
+        Attribute("ha", bool | None, create=True, update=True, admin=True, filter="boolean"),
         Attribute("status", filter="text"),
     ),
 )

@@ -28,6 +28,8 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "metering": ("Neutron Metering", "Labels that count what crosses routers' gateways."),
     "metering-counters": ("Metering counters", "What labels have counted: GET metering-labels/ID/counters. Nacre's own."),
     "metering_source_and_destination_fields": ("Metering source and destination filters", "Both prefixes of a metering rule."),
+    "l3_agent_scheduler": ("L3 Agent Scheduler", "An administrator takes a router off its host and gives it to another."),
+    "l3-ha": ("HA Router extension", "Routers that are moved to another host when theirs is lost."),
     "net-mtu": ("Network MTU", "A network's MTU."),
     "net-mtu-writable": ("Network MTU (writable)", "A network's MTU may be chosen."),
     "network-ip-availability": ("Network IP Availability", "How many addresses of a network are in use."),

@@ -38,7 +38,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('server_id', name=op.f('pk_shelved_images'))
     )
     with op.batch_alter_table('hosts', schema=None) as batch_op:
-        batch_op.add_column(sa.Column('forced_down', sa.Boolean(), server_default='0', nullable=False))
+        batch_op.add_column(sa.Column('forced_down', sa.Boolean(), server_default=sa.false(), nullable=False))
 
     with op.batch_alter_table('servers', schema=None) as batch_op:
         batch_op.add_column(sa.Column('files', sa.JSON(none_as_null=True), server_default='[]', nullable=False))

@@ -39,7 +39,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_host_certificates_token_id'), ['token_id'], unique=False)
 
     with op.batch_alter_table('hosts', schema=None) as batch_op:
-        batch_op.add_column(sa.Column('enrolled', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+        batch_op.add_column(sa.Column('enrolled', sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.add_column(sa.Column('acceptance', sa.Text(), server_default='accepted', nullable=False))
         batch_op.add_column(sa.Column('acceptance_cause', sa.Text(), server_default='', nullable=False))
 

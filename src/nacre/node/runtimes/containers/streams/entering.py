@@ -124,7 +124,7 @@ def become(request: dict[str, Any], channel: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     terminal = _open_terminal(request, channel) if request["tty"] else None
-    _close_all_but({channel, *(() if terminal is None else (terminal,))})
+    close_all_but({channel, *(() if terminal is None else (terminal,))})
     user = _user(request)
     if terminal is not None:
         _take_terminal(terminal, user["uid"])
@@ -137,7 +137,7 @@ def become(request: dict[str, Any], channel: int) -> None:
     _execute(request["argv"], environment)
 
 
-def _close_all_but(kept: set[int]) -> None:
+def close_all_but(kept: set[int]) -> None:
     low = 3
     for fd in (*sorted(kept), FILES_MAX):
         os.closerange(low, fd)

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from nacre.node.drivers import Talk
+from nacre.node.runtimes.containers import arrivals
 from nacre.node.runtimes.containers.bundle import ETC_FILES, SEED
 from nacre.node.runtimes.containers.layout import Disk
 from nacre.node.runtimes.containers.streams.guests import Conflict, Guests, bundle_of
@@ -81,6 +82,20 @@ class Files:
         request = {"work": "export", "rootfs": str(disk.rootfs), "base": disk.base_id}
         await self._send("archives", request, talk)
 
+    async def disk(self, guest_id: str, talk: Talk) -> None:
+        """Raises FileExistsError when the guest runs, or is started meanwhile."""
+        record, paths = self._disks.record(guest_id), self._disks.parts.layout.guest(guest_id)
+        if record.phase != "stopped":
+            raise FileExistsError(f"guest {guest_id} does not lie still: it is {record.phase}")
+        request = {
+            "work": "pack",
+            "upper": str(paths.disk / "upper"),
+            "logs": str(paths.logs),
+            "base": self._disks.parts.slots.base_id(record.seat.home),
+            "record": msgspec.to_builtins(arrivals.carried(record)),
+        }
+        await self._disks.write(guest_id, lambda: self._send("disks", request, talk))
+
     async def archive_get(self, guest_id: str, params: dict[str, Any], talk: Talk) -> None:
         async with self._archive("archive_get", guest_id, params) as (request, trees):
             await self._send("archives", request, talk, trees)
@@ -97,16 +112,16 @@ class Files:
     async def _put(self, guest_id: str, params: dict[str, Any], talk: Talk) -> None:
         async with (
             self._archive("archive_put", guest_id, params) as (request, trees),
-            _helper("archives", request, trees, stdin=asyncio.subprocess.PIPE) as process,
+            helper("archives", request, trees, stdin=asyncio.subprocess.PIPE) as process,
         ):
             if not await process.stdout.read(CHUNK_BYTES):
-                await _check(process)
+                await check(process)
             await talk.control(Started())
             feeding = asyncio.create_task(_feed(talk, process.stdin))
             try:
                 while await process.stdout.read(CHUNK_BYTES):
                     pass
-                await _check(process)
+                await check(process)
             finally:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
@@ -155,16 +170,16 @@ class Files:
 
     async def _send(self, module: str, request: dict[str, Any], talk: Talk, trees: Sequence[int] = ()) -> None:
         """What the helper says goes to the client, its first word after `Started`."""
-        async with _helper(module, request, trees) as process:
+        async with helper(module, request, trees) as process:
             assert process.stdout is not None
             data = await process.stdout.read(CHUNK_BYTES)
             if not data:
-                await _check(process)
+                await check(process)
             await talk.control(Started())
             while data:
                 await talk.send(Channel.STDOUT, data)
                 data = await process.stdout.read(CHUNK_BYTES)
-            await _check(process)
+            await check(process)
         await talk.control(Exit(0))
 
     @contextlib.asynccontextmanager
@@ -217,7 +232,7 @@ async def _feed(talk: Talk, stdin: asyncio.StreamWriter) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _helper(
+async def helper(
     module: str, request: dict[str, Any], descriptors: Sequence[int] = (), *, stdin: int = asyncio.subprocess.DEVNULL
 ) -> AsyncIterator[Any]:
     """The helper process, which is gone afterwards. It has the descriptors under the same numbers."""
@@ -257,7 +272,7 @@ async def _read(reader: asyncio.StreamReader | None, bytes_max: int) -> bytes:
     return kept
 
 
-async def _check(process: Any) -> None:
+async def check(process: Any) -> None:
     """Raises what the helper says that went wrong."""
     said = await process.trouble
     if await process.wait() == 0:
@@ -272,7 +287,7 @@ async def _check(process: Any) -> None:
 
 async def _answer(module: str, request: dict[str, Any], trees: Sequence[int] = ()) -> bytes:
     """What the helper says, as a whole."""
-    async with _helper(module, request, trees) as process:
+    async with helper(module, request, trees) as process:
         data = await _read(process.stdout, ANSWER_BYTES_MAX)
-        await _check(process)
+        await check(process)
         return data

@@ -82,6 +82,9 @@ class ContainerStreams:
                 await self._files.commit(ident, params, talk)
             case "stats":
                 await self._stats.serve(ident, params, talk)
+            case "disk":
+                await self._driver.uncreate(ident)
+                await self._files.disk(ident, talk)
             case "export":
                 await self._files.export(ident, talk)
             case "archive_get":

@@ -4,9 +4,12 @@ Its argument is a SOCK_SEQPACKET socket to the node. A request is `spawn ID` wit
 guest's first process, and the three of the new process. Answers are JSON: {id, pid}, with the terminal's master where one was asked
 for, or {id, code, error}; and at the end {id, exit}. The processes are this one's children. It outlives the node while any of them
 runs, and goes on reading what they say, so that a restart of the node ends none.
+
+A spare child waits for the next request: to fork takes as long as half of what comes after it.
 """
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -20,6 +23,8 @@ import entering  # type: ignore[import-not-found]  # Beside this file: it runs a
 MESSAGE_BYTES_MAX = 64 << 10
 DESCRIPTORS_MAX = 7
 READ_BYTES = 64 << 10
+SPARE_AFTER_S = 0.01
+"""How long nothing must have happened until the next spare is forked: what was just started wants the CPU now."""
 
 
 class Child:
@@ -47,6 +52,8 @@ class Spawner:
         self.waiting: set[Child] = set()
         self.statuses: dict[int, int] = {}
         """Of processes that ended before their pid was told."""
+        self.spare: socket.socket | None = None
+        """The way to a child that waits for a request."""
 
     def run(self) -> None:
         assert self.node is not None
@@ -56,7 +63,10 @@ class Spawner:
         self.selector.register(wake, selectors.EVENT_READ, None)
         self.selector.register(self.node, selectors.EVENT_READ, self.hear)
         while self.node is not None or self.children or self.waiting:
-            for key, _ in self.selector.select():
+            events = self.selector.select(SPARE_AFTER_S if self.spare is None and self.node is not None else None)
+            if not events:
+                self.spare = self.prepare()
+            for key, _ in events:
                 if key.data is None:
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake, 4096)
@@ -101,21 +111,42 @@ class Spawner:
                 child.kept.remove(fd)
                 os.close(fd)
 
-    def spawn(self, ident: str, fds: list[int]) -> None:
-        with open(os.dup(fds[0])) as file:
-            request = json.load(file)
+    def prepare(self) -> socket.socket:
+        """Fork a child that waits for its request; the way to it, on which it reports as well."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
-        if pid == 0:
-            self.enter(request, fds, theirs.fileno())
+        if os.fork() == 0:
+            self.wait(theirs)
         theirs.close()
-        child = Child(ident, ours, [os.dup(fd) for fd in fds[5:]])
-        self.waiting.add(child)
-        self.selector.register(ours, selectors.EVENT_READ, lambda: self.told(child))
+        return ours
 
-    def enter(self, request: dict[str, Any], fds: list[int], channel: int) -> None:
+    def wait(self, way: socket.socket) -> None:
+        """In the child. It holds nothing of other requests: their terminals and pipes end when they end."""
+        signal.set_wakeup_fd(-1)
+        entering.close_all_but({way.fileno()})
+        fds: list[int] = []
+        with contextlib.suppress(OSError):
+            fds = socket.recv_fds(way, 1, DESCRIPTORS_MAX)[1]
+        if fds:
+            self.enter(fds, way.fileno())
+        os._exit(0)
+
+    def spawn(self, ident: str, fds: list[int]) -> None:
+        way, self.spare = self.spare or self.prepare(), None
+        try:
+            socket.send_fds(way, [b"."], fds[:5])
+        except OSError:  # Somebody has killed it while it waited.
+            way.close()
+            way = self.prepare()
+            socket.send_fds(way, [b"."], fds[:5])
+        child = Child(ident, way, [os.dup(fd) for fd in fds[5:]])
+        self.waiting.add(child)
+        self.selector.register(way, selectors.EVENT_READ, lambda: self.told(child))
+
+    def enter(self, fds: list[int], channel: int) -> None:
         """In the child. The middle process reports its own child's pid and ends."""
         try:
+            with open(os.dup(fds[0])) as file:
+                request: dict[str, Any] = json.load(file)
             entering.join_cgroups(request["cgroups"])
             for number, fd in enumerate(fds[2:5]):
                 os.dup2(fd, number)
@@ -205,4 +236,6 @@ class Spawner:
 
 def main() -> None:
     os.umask(0o022)
+    # What is here now stays: no collection touches, and so copies, these pages in a child.
+    gc.freeze()
     Spawner(socket.socket(fileno=int(sys.argv[1]))).run()

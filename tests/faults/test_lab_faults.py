@@ -1,0 +1,261 @@
+"""Faults of a lab of three hosts: a link between two of them, a host cut off from the API, a node and the API killed, a power cut, in a storm.
+
+Afterwards every server is as it was asked to be or in ERROR with its cause, nothing is left over, and the audit of all hosts says so.
+"""
+
+import random
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nacre.cli.client import ApiError, send
+from tests.faults.lab import Lab, Room, reaches, running
+from tests.faults.storm import HEADERS, REFUSALS
+from tests.processes import wait_for
+from tests.support import Client
+
+pytestmark = pytest.mark.root
+BOOTS = 200
+ALIVE_MAX = 12
+DEADLINE_S = 400.0
+"""Longer than a transition may take before its server is in ERROR."""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with running(hosts=3) as made:
+        yield made
+
+
+class Pinging:
+    """Pings between two guests, until it is asked what it lost."""
+
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(
+            [*command[:-1], "ping", "-n", "-i", "0.1", command[-1]], stdout=subprocess.PIPE, text=True
+        )
+
+    def lost(self) -> int:
+        """How many packets found no answer, one aside that may be on its way."""
+        self._process.send_signal(signal.SIGINT)
+        said = self._process.communicate(timeout=60)[0]
+        found = re.search(r"(\d+) packets transmitted, (\d+) received", said)
+        assert found, said
+        assert int(found[1]) > 5, said
+        return max(0, int(found[1]) - int(found[2]) - 1)
+
+
+def test_a_cut_link_between_two_hosts_is_the_guests_alone(lab: Lab) -> None:
+    """The third host's guests reach both; both hosts stay up; what is asked of them is done; and it is healed without anybody's help."""
+    client = lab.login()
+    room = Room(lab, client, "cut", "10.20.0.0/24")
+    room.open_doors()
+    guests = {host: room.boot(host) for host in ("h1", "h2", "h3")}
+    at = {host: room.address(guest) for host, guest in guests.items()}
+    wait_for(lambda: reaches(at["h2"], *lab.inside("h1", guests["h1"])), "the guests to reach each other")
+    lab.run("cut", "h1", "h2")
+    assert not reaches(at["h2"], *lab.inside("h1", guests["h1"]))
+    assert reaches(at["h3"], *lab.inside("h1", guests["h1"]))
+    assert reaches(at["h3"], *lab.inside("h2", guests["h2"]))
+    more = room.boot("h2", "during")
+    assert lab.up() >= {"h1", "h2", "h3"}
+    lab.run("heal")
+    wait_for(lambda: reaches(at["h2"], *lab.inside("h1", guests["h1"])), "the cut to be healed")
+    gone(client, [*guests.values(), more])
+    lab.audited(client)
+
+
+def gone(client: Client, servers: list[str]) -> None:
+    for ident in servers:
+        assert client("DELETE", f"/compute/v2.1/servers/{ident}").status in (204, 404)
+    wait_for(lambda: not set(statuses(client)) & set(servers), "the servers to be gone", DEADLINE_S)
+
+
+def statuses(client: Client) -> dict[str, str]:
+    answer = client("GET", "/compute/v2.1/servers/detail?limit=1000")
+    return {server["id"]: server["status"] for server in answer.json["servers"]}
+
+
+def test_a_host_cut_off_from_the_api_loses_no_packet_of_its_guests(lab: Lab) -> None:
+    client = lab.login()
+    room = Room(lab, client, "partition", "10.21.0.0/24")
+    room.open_doors()
+    one, two = room.boot("h1"), room.boot("h2")
+    address = room.address(two)
+    wait_for(lambda: reaches(address, *lab.inside("h1", one)), "the guests to reach each other")
+    pinging = Pinging(*lab.inside("h1", one), address)
+    lab.run("cut", "h1", "api")
+    wait_for(lambda: "h1" not in lab.up(), "the cloud to miss h1")
+    said = lab.nacre("audit", "--settle", "0", expect=1)
+    assert "Without a stream: h1" in said
+    # What is asked meanwhile is done when the host is back.
+    assert client("DELETE", f"/compute/v2.1/servers/{one}").status == 204
+    time.sleep(1)
+    assert pinging.lost() == 0
+    lab.run("heal")
+    wait_for(lambda: "h1" in lab.up(), "h1 to be back")
+    gone(client, [one, two])
+    lab.audited(client)
+
+
+def test_restarts_of_node_and_api_lose_no_packet(lab: Lab) -> None:
+    client = lab.login()
+    room = Room(lab, client, "restarts", "10.22.0.0/24")
+    room.open_doors()
+    one, two = room.boot("h1"), room.boot("h2")
+    address = room.address(two)
+    wait_for(lambda: reaches(address, *lab.inside("h1", one)), "the guests to reach each other")
+    pinging = Pinging(*lab.inside("h1", one), address)
+    for host, process in (("h1", "node"), ("h2", "node"), ("api", "node"), ("api", "api")):
+        lab.ends(host, process)
+        wait_for(lambda: hosts_up(lab) == 4, f"all to be up after the {process} on {host}")
+    assert pinging.lost() == 0
+    gone(client, [one, two])
+    lab.audited(client)
+
+
+def hosts_up(lab: Lab) -> int:
+    try:
+        return int(send("GET", f"{lab.url}/healthz").body["hosts_up"])
+    except ApiError:
+        return -1
+
+
+def test_a_narrow_underlay_is_told_and_new_networks_fit_it(lab: Lab) -> None:
+    client = lab.login()
+    room = Room(lab, client, "wide", "10.24.0.0/24")
+    assert client("GET", f"/network/v2.0/networks/{room.network}").json["network"]["mtu"] == 1450
+    room.open_doors()
+    servers = [room.boot(host) for host in ("h1", "h2")]
+    lab.audited(client)
+    cable, switch = lab.layout.link("h2"), lab.layout.switch
+    # A switch on the way takes less than the hosts believe: only a packet can find that.
+    subprocess.run(["ip", "-n", switch, "link", "set", cable, "mtu", "1400"], check=True)
+    said = lab.nacre("audit", expect=1)
+    assert f"the way to {lab.layout.address('h2')} does not carry packets of 1500 bytes" in said
+    subprocess.run(["ip", "-n", switch, "link", "set", cable, "mtu", "1500"], check=True)
+    lab.audited(client)
+    # A host says what its own device takes.
+    own = ["ip", "-n", lab.layout.namespace("h2"), "link", "set", cable, "mtu"]
+    path = f"/nacre/v1/hosts/{lab.host_id(client, 'h2')}"
+    for mtu in (1400, 1500):
+        subprocess.run([*own, str(mtu)], check=True)
+        lab.ends("h2", "node")
+        wait_for(lambda mtu=mtu: client("GET", path).json["host"]["underlay_mtu"] == mtu, "the host to say so")
+        made = room.post("network/v2.0/networks", "network", name=f"fits-{mtu}")
+        assert made["mtu"] == mtu - 50
+        refused = client("POST", "/network/v2.0/networks", {"network": {"mtu": mtu - 49}})
+        assert refused.status == 400, refused.body
+    gone(client, servers)
+    lab.audited(client)
+
+
+class Storm(threading.Thread):
+    """`BOOTS` boots over all hosts, each deleted again sooner or later."""
+
+    def __init__(self, client: Client, room: Room) -> None:
+        super().__init__(daemon=True)
+        self.client, self.room = client, room
+        self.random = random.Random(BOOTS)
+        self.promised: list[str] = []
+        self.deleted: set[str] = set()
+        self.doubtful: set[str] = set()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while len(self.promised) < BOOTS:
+                self._turn()
+                time.sleep(0.05)
+        except BaseException as error:
+            self.error = error
+
+    def _turn(self) -> None:
+        try:
+            living = [ident for ident in self.promised if ident not in self.deleted]
+            if len(living) >= ALIVE_MAX or (living and self.random.random() < 0.4):
+                self._delete(self.random.choice(living))
+            else:
+                self._boot()
+        except OSError:
+            time.sleep(0.1)  # The API is dead at this moment: what was not answered was not promised.
+
+    def _boot(self) -> None:
+        server = {"name": "storm", "imageRef": self.room.image, "flavorRef": "42", "networks": [{"uuid": self.room.network}]}
+        answer = self.client("POST", "/compute/v2.1/servers", {"server": server}, HEADERS)
+        assert answer.status == 202 or answer.status in REFUSALS, answer.body
+        if answer.status == 202:
+            self.promised.append(answer.json["server"]["id"])
+
+    def _delete(self, ident: str) -> None:
+        self.doubtful.add(ident)
+        answer = self.client("DELETE", f"/compute/v2.1/servers/{ident}")
+        self.doubtful.discard(ident)
+        assert answer.status in (204, 404) or answer.status in REFUSALS, answer.body
+        if answer.status in (204, 404):
+            self.deleted.add(ident)
+
+
+def test_nothing_is_lost_or_leaked_in_a_storm_with_every_fault(lab: Lab) -> None:
+    """200 boots with their deletes, while a link is cut, a host cut off, nodes and API killed, and a host loses its power and comes back."""
+    client = lab.login()
+    quota = {"quota_set": dict.fromkeys(("instances", "cores", "ram"), -1)}
+    token = client("GET", "/identity/v3/auth/tokens", headers={"X-Subject-Token": client.token}).json["token"]
+    assert client("PUT", f"/compute/v2.1/os-quota-sets/{token['project']['id']}", quota).status == 200
+    assert client("PUT", f"/network/v2.0/quotas/{token['project']['id']}", {"quota": {"port": -1}}).status == 200
+    room = Room(lab, client, "storm", "10.23.0.0/22")
+    storm = Storm(client, room)
+    storm.start()
+    faults: list[Callable[[], Any]] = [
+        lambda: lab.run("cut", "h1", "h2"),
+        lambda: lab.ends("h1", "node"),
+        lambda: lab.run("kill", "h3"),
+        lambda: lab.ends("api", "api"),
+        lambda: lab.run("cut", "h2", "api"),
+        lambda: lab.run("start", "h3"),
+        lambda: lab.run("heal"),
+        lambda: lab.ends("h2", "node"),
+        lambda: lab.run("kill", "h1"),
+        lambda: lab.run("start", "h1"),
+    ]
+    for number, fault in enumerate(faults, 1):
+        moment = number * BOOTS // (len(faults) + 1)
+        wait_for(lambda moment=moment: len(storm.promised) >= moment or storm.error, "the storm to go on", DEADLINE_S)
+        if storm.error:
+            break
+        fault()
+    storm.join(DEADLINE_S)
+    if storm.error is not None:
+        raise storm.error
+    assert not storm.is_alive()
+    wait_for(lambda: hosts_up(lab) == 4, "all hosts to be back")
+    shown = wait_for(lambda: settled(client), "every server to be settled", DEADLINE_S)
+    causeless = [ident for ident, status in shown.items() if status == "ERROR" and not cause(client, ident)]
+    assert not causeless
+    for ident in storm.promised:
+        if ident in storm.deleted:
+            assert ident not in shown, f"{ident} was deleted and is {shown[ident]}"
+        elif ident in shown or ident not in storm.doubtful:
+            assert shown.get(ident) in ("ACTIVE", "ERROR"), f"{ident} was promised and is {shown.get(ident)}"
+    counts = {status: list(shown.values()).count(status) for status in set(shown.values())}
+    print(f"{len(storm.promised)} boots, {len(storm.deleted)} deletes; what stayed: {counts}")
+    lab.audited(client)
+    gone(client, list(shown))
+    lab.audited(client)
+
+
+def settled(client: Client) -> dict[str, str] | None:
+    """The servers' statuses once none is on its way; asked for what was deleted until it is gone."""
+    answer = client("GET", "/compute/v2.1/servers/detail?limit=1000").json["servers"]
+    underway = [each for each in answer if each["status"] == "BUILD" or each["OS-EXT-STS:task_state"]]
+    return None if underway else {each["id"]: each["status"] for each in answer}
+
+
+def cause(client: Client, ident: str) -> str:
+    return str(client("GET", f"/compute/v2.1/servers/{ident}").json["server"].get("fault", {}).get("message", ""))
