@@ -117,7 +117,7 @@ def _evacuate(conn: sa.Connection, ident: str, known: Placing) -> str | None:
     # A host that was asked for at its creation is asked for no more.
     zone = (row["requested_zone"] or "").partition(":")[0]
     try:
-        host = choose(conn, {**row, "requested_zone": zone or None}, known, without=(row["host_id"],))
+        host = choose(conn, {**row, "requested_zone": zone or None}, known, without=(row["host_id"],), action="evacuate")
     except (NoValidHost, ExpressionError) as error:
         raise Stays(str(error)) from None
     evacuate(conn, internal(f"req-{new_id()}"), row, host)
