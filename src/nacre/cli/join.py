@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from nacre.node.config import JoinedHost, NodeConfig
 CLOCK_SKEW_MAX_S = 240.0
 """A certificate begins five minutes before it is made; a clock that is further behind would take it for one of the future."""
 HOSTS_MAX = 1000
+WRITERS = 16
+"""Files that are written at the same time."""
 TOKEN = re.compile(r"([A-Za-z0-9_-]{16,128})\.([0-9a-f]{64})")
 REFUSED = (400, 401, 403, 409, 413)
 """Answers to an enrolment by which nothing came to be, here or there."""
@@ -149,12 +152,11 @@ def enrol(state: State, asked: Asked) -> None:
     tls = state.node / "tls"
     tls.mkdir(mode=0o700, exist_ok=True)
     hostnames = names_of(asked)
-    body = {
-        "secret": secret,
-        "hosts": [
-            {"csr": request_for(tls / f"{number:04}-key.pem"), "hostname": hostname} for number, hostname in enumerate(hostnames)
-        ],
-    }
+    # Each file is on disk before it counts: hundreds of them wait for the disk together.
+    with ThreadPoolExecutor(WRITERS) as pool:
+        requests = pool.map(request_for, [tls / f"{number:04}-key.pem" for number in range(len(hostnames))])
+        hosts = [{"csr": csr, "hostname": hostname} for csr, hostname in zip(requests, hostnames, strict=True)]
+    body = {"secret": secret, "hosts": hosts}
     write(tls / "authority.pem", authority, mode=0o644)
     try:
         headers = {"Content-Type": "application/json"}
@@ -165,8 +167,10 @@ def enrol(state: State, asked: Asked) -> None:
             discard(state, cloud)
             raise click.ClickException(f"the cloud refuses: {error.cause}") from error
         raise click.ClickException(f"{error.message}\nNothing is lost: the same command goes on from here.") from error
-    for number, host in enumerate(issued):
-        write(tls / f"{number:04}.pem", host["pem"], mode=0o644)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        kept = [pool.submit(write, tls / f"{number:04}.pem", host["pem"], mode=0o644) for number, host in enumerate(issued)]
+        for done in kept:
+            done.result()
     configure(state, cloud, asked, issued)
 
 
@@ -311,36 +315,51 @@ def load_node(state: State) -> NodeConfig:
 def standing(config: NodeConfig, host: JoinedHost) -> dict[str, Any]:
     """What the cloud says of a host of ours. Raises ApiError."""
     context = verifying(Path(config.authority_file), Path(host.certificate), Path(host.key))
-    found: dict[str, Any] = send("GET", f"{config.gateway_url}/hosts/{host.host_id}", context=context).body
+    found: dict[str, Any] = send("GET", f"{config.gateway_url}/hosts/{host.host_id}?together=1", context=context).body
     return found
+
+
+def together(config: NodeConfig) -> dict[str, Any]:
+    """How many of our hosts are ready, and the first that was found wanting. Raises ApiError."""
+    first = standing(config, config.joined[0])
+    answer: dict[str, Any] | None = first.get("together")
+    if answer is not None and answer["hosts"] == len(config.joined):
+        return answer
+    # One of them was removed, which it is told itself; or the cloud is of the version before, and tells of one host at a time.
+    each = [(host, standing(config, host)) for host in config.joined]
+    wanting = next(((host, found) for host, found in each if found["acceptance"] == "failed"), None)
+    return {
+        "ready": sum(found["connected"] and found["acceptance"] == "accepted" for _, found in each),
+        "failed": wanting and {"hostname": wanting[0].hostname, "cause": wanting[1]["acceptance_cause"]},
+    }
 
 
 def await_accepted(state: State, cloud: Cloud) -> None:
     """Until the cloud has a stream from every host here and has accepted it. Raises ClickException with the cause."""
     config = load_node(state)
+    host, count = config.joined[0], len(config.joined)
     deadline = time.monotonic() + READY_WAIT_S
     last = ""
-    for host in config.joined:
-        while True:
-            try:
-                found = standing(config, host)
-            except ApiError as error:
-                if error.status == 403:
-                    raise click.ClickException(f"the cloud refuses this host: {error.cause}") from error
-                found, last = {}, error.message
-            if found.get("connected") and found["acceptance"] == "accepted":
-                break
-            if found.get("acceptance") == "failed":
-                raise click.ClickException(
-                    f"{host.hostname} has joined and gets no servers yet, for its examination failed:\n{found['acceptance_cause']}\n"
-                    "It is examined again every half minute."
-                )
-            if time.monotonic() > deadline:
-                raise click.ClickException(
-                    f"{host.hostname} has enrolled, but the cloud has not accepted it in {READY_WAIT_S:.0f} s. {last}\n"
-                    f"--- {state.log_file('node')}\n{tail(state.log_file('node'))}"
-                )
-            time.sleep(POLL_S)
+    while True:
+        try:
+            found = together(config)
+        except ApiError as error:
+            if error.status == 403:
+                raise click.ClickException(f"the cloud refuses this host: {error.cause}") from error
+            found, last = {"ready": 0, "failed": None}, error.message
+        if found["ready"] >= count:
+            return
+        if found["failed"]:
+            raise click.ClickException(
+                f"{found['failed']['hostname']} has joined and gets no servers yet, for its examination failed:\n"
+                f"{found['failed']['cause']}\nIt is examined again every half minute."
+            )
+        if time.monotonic() > deadline:
+            raise click.ClickException(
+                f"{host.hostname} has enrolled, but the cloud has accepted {found['ready']} of {count} in {READY_WAIT_S:.0f} s. {last}\n"
+                f"--- {state.log_file('node')}\n{tail(state.log_file('node'))}"
+            )
+        time.sleep(POLL_S)
 
 
 def discard(state: State, cloud: Cloud) -> None:

@@ -180,7 +180,7 @@ class Hub:
         host_id = request.match_info["host"]
         if HOST_ID not in request:
             raise web.HTTPNotFound(text="only hosts that have joined ask for this")
-        return enrolment.show_host(self._cloud, host_id, connected=host_id in self._streams)
+        return enrolment.show_host(self._cloud, host_id, self.connected(), together="together" in request.query)
 
     async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
         assert self._cloud is not None

@@ -177,6 +177,24 @@ def state_of(conn: sa.Connection, host_id: str) -> Row:
     return dict(conn.execute(sa.select(*columns).where(hosts.c.id == host_id)).mappings().one())
 
 
+def together(conn: sa.Connection, host_id: str, connected: frozenset[str]) -> Row:
+    """How the hosts stand that enrolled by the same token as this one: how many there are, how many of them are up and accepted, and the
+    first whose examination failed."""
+    token = sa.select(host_certificates.c.token_id).where(host_certificates.c.host_id == host_id).scalar_subquery()
+    siblings = (
+        sa.select(hosts.c.id, hosts.c.hostname, hosts.c.acceptance, hosts.c.acceptance_cause)
+        .where(hosts.c.id.in_(sa.select(host_certificates.c.host_id).where(host_certificates.c.token_id == token)))
+        .order_by(hosts.c.hostname)
+    )
+    rows = conn.execute(siblings).all()
+    failed = next((row for row in rows if row.acceptance == "failed"), None)
+    return {
+        "hosts": len(rows),
+        "ready": sum(row.acceptance == "accepted" and row.id in connected for row in rows),
+        "failed": None if failed is None else {"hostname": failed.hostname, "cause": failed.acceptance_cause},
+    }
+
+
 def cordon(conn: sa.Connection, ctx: Context, ref: str, *, cordoned: bool, reason: str | None = None) -> Row:
     """Give the host no more work (what is there stays), or give it some again. Again: no change. Raises NotFound."""
     row = find(conn, ref)
