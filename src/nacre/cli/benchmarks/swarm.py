@@ -43,7 +43,7 @@ def swarm(target: Target) -> Figures:
     known = [server["id"] for server in target.call("GET", "/compute/v2.1/servers?limit=1000")["servers"]]
     boots, gets = load(target, known)
     target.wait(lambda: _none_building(target), "the last servers to be built", POLL_S)
-    after = {server["status"] for server in target.call("GET", "/compute/v2.1/servers?limit=1000")["servers"]}
+    after = {server["status"] for server in target.call("GET", "/compute/v2.1/servers/detail?limit=1000")["servers"]}
     values: dict[str, float | str] = {
         "hosts": cloud.simulated_hosts,
         "containers before the load": wanted,
