@@ -178,3 +178,13 @@ def test_clouds_yaml_is_what_clients_read() -> None:
     assert clouds["nacre-admin"]["auth"]["password"] == 'a"b'
     assert clouds["nacre"]["auth"]["password"] == "-c: d"
     assert clouds["nacre"]["auth"]["auth_url"] == "http://127.0.0.1:8123/identity/v3"
+
+
+def test_a_newer_clouds_file_is_neither_taken_nor_spoilt(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.save(Cloud("7e57", "host", 8080, "172.24.4.0/24", 1, "root", []))
+    newer = {**json.loads(state.cloud_file.read_text()), "of_tomorrow": True}
+    state.cloud_file.write_text(json.dumps(newer))
+    with pytest.raises(click.ClickException, match="written by a newer Nacre, which knows of_tomorrow"):
+        state.load()
+    assert json.loads(state.cloud_file.read_text()) == newer

@@ -13,7 +13,7 @@ DIR/code/           a copy of the code, where the API's user could not read it i
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import click
@@ -123,6 +123,12 @@ class State:
             raw = None
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             raise click.ClickException(f"{self.cloud_file} is not a Nacre cloud's; nothing was touched")
+        unknown = sorted(raw.keys() - {each.name for each in fields(Cloud)})
+        if unknown:
+            # To go on without them, and to save the rest, would lose what somebody asked for.
+            raise click.ClickException(
+                f"{self.cloud_file} was written by a newer Nacre, which knows {', '.join(unknown)}: use that one"
+            )
         return Cloud(**raw)
 
     def save(self, cloud: Cloud) -> None:
