@@ -115,11 +115,12 @@ def _record(conn: sa.Connection, row: Mapping[str, Any], seen: Observation) -> N
     if any(row[name] != value for name, value in changes.items()):
         values = {**row, **changes, "updated_at": now()}
         _OBSERVE.run(conn, ident=row["id"], **{f"new_{name}": values[name] for name in _OBSERVED})
+    moves = row["action"] in (cold_migration.STOPS, cold_migration.ARRIVES)
     if (met or seen.container or any(row[name] != changes[name] for name in _SHOWN if name in changes)) and mirror.observed(
-        conn, row, seen, moves=row["action"] in (cold_migration.STOPS, cold_migration.ARRIVES)
+        conn, row, seen, moves=moves
     ):
         delete(conn, internal(f"req-{new_id()}"), row["id"])
-    if met:
+    if met and moves:
         cold_migration.met(conn, row["id"], seen)
 
 
