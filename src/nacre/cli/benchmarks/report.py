@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 WIDTH, HEIGHT, MARGIN = 640, 120, 30
+BARS_MAX = 580
+"""Where there are more samples, a bar stands for several."""
 HEAD = """# Benchmarks
 
 Made by `nacre bench --save docs` from the results in `docs/benchmarks/`; every figure was measured, on the machine that its conditions
@@ -42,11 +44,13 @@ def section(record: dict[str, Any]) -> str:
 
 
 def plot(samples: list[float]) -> str:
-    """The samples in the order in which they were taken, as bars from zero."""
+    """The samples in the order in which they were taken, as bars from zero; of many, the greatest of each few."""
     top = max(samples) or 1.0
-    step = (WIDTH - 2 * MARGIN) / len(samples)
+    few = -(-len(samples) // BARS_MAX)
+    shown = [max(samples[first : first + few]) for first in range(0, len(samples), few)]
+    step = (WIDTH - 2 * MARGIN) / len(shown)
     bars = []
-    for index, sample in enumerate(samples):
+    for index, sample in enumerate(shown):
         height = sample / top * (HEIGHT - 2 * MARGIN)
         bars.append(
             f'<rect x="{MARGIN + index * step:.1f}" y="{HEIGHT - MARGIN - height:.1f}" '
