@@ -192,8 +192,8 @@ class Room:
         path = f"/network/v2.0/agents/{former['id']}/l3-routers/{router}"
         assert self.client("DELETE", path).status == 204
         path = f"/network/v2.0/agents/{self.lab.host_id(self.client, host)}/l3-routers"
-        answer = self.client("POST", path, {"router_id": router})
-        assert answer.status == 201, answer.body
+        # A host that has just come back is refused until the cloud has looked once more who is lost.
+        wait_for(lambda: self.client("POST", path, {"router_id": router}).status == 201, f"{host} to take a router")
 
 
 def reaches(address: str, *enter: str) -> bool:
