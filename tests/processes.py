@@ -133,6 +133,14 @@ class Processes:
         wait_for(self.is_ready, "the cloud to serve", READY_S)
         return self
 
+    def up_with_one_away(self) -> "Processes":
+        """As `up`, with one more simulated host in a process of its own, `node-away`."""
+        node = json.loads((self.state / "run/node.json").read_text())
+        self._write("node-away", {**node, "simulated_hosts": 1, "simulated_first": self.simulate})
+        self.simulate += 1
+        self.start("node-away")
+        return self.up()
+
     def is_ready(self) -> bool:
         """Whether the API serves and every host has its stream."""
         return self._hosts_up() >= max(1, self.simulate)

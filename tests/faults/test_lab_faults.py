@@ -16,7 +16,7 @@ import pytest
 
 from nacre.cli.client import ApiError, send
 from tests.faults.lab import Lab, Room, reaches, running
-from tests.faults.storm import HEADERS, REFUSALS
+from tests.faults.storm import HEADERS, REFUSALS, statuses
 from tests.processes import wait_for
 from tests.support import Client
 
@@ -75,11 +75,6 @@ def gone(client: Client, servers: list[str]) -> None:
     for ident in servers:
         assert client("DELETE", f"/compute/v2.1/servers/{ident}").status in (204, 404)
     wait_for(lambda: not set(statuses(client)) & set(servers), "the servers to be gone", DEADLINE_S)
-
-
-def statuses(client: Client) -> dict[str, str]:
-    answer = client("GET", "/compute/v2.1/servers/detail?limit=1000")
-    return {server["id"]: server["status"] for server in answer.json["servers"]}
 
 
 def test_a_host_cut_off_from_the_api_loses_no_packet_of_its_guests(lab: Lab) -> None:

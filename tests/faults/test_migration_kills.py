@@ -1,6 +1,5 @@
 """Servers move to and fro while whoever moves them is killed: each is on one host in the end, as asked, and every book is right."""
 
-import json
 import random
 import signal
 import time
@@ -24,13 +23,7 @@ SETTLED = frozenset({"ACTIVE", "VERIFY_RESIZE"})
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Processes]:
     """Two hosts in one process, one in another."""
-    cloud = Processes(tmp_path, simulate=2)
-    node = json.loads((tmp_path / "run/node.json").read_text())
-    (tmp_path / "run/node-away.json").write_text(json.dumps({**node, "simulated_hosts": 1, "simulated_first": 2}))
-    cloud.simulate = 3
-    for name in ("api", "node", "node-away"):
-        cloud.start(name)
-    wait_for(cloud.is_ready, "the cloud to serve")
+    cloud = Processes(tmp_path, simulate=2).up_with_one_away()
     yield cloud
     cloud.down()
     print(cloud.logs())

@@ -1,6 +1,5 @@
 """Hosts are lost: containers that ask for it are made anew elsewhere, the others stay, and a host that returns keeps nothing that is not its own."""
 
-import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,13 +21,7 @@ HOSTNAME = "OS-EXT-SRV-ATTR:hypervisor_hostname"
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Processes]:
     """Three hosts in one process, the one that is to be lost in another."""
-    cloud = Processes(tmp_path, simulate=3)
-    node = json.loads((tmp_path / "run/node.json").read_text())
-    (tmp_path / "run/node-away.json").write_text(json.dumps({**node, "simulated_hosts": 1, "simulated_first": 3}))
-    cloud.simulate = 4
-    for name in ("api", "node", "node-away"):
-        cloud.start(name)
-    wait_for(cloud.is_ready, "the cloud to serve")
+    cloud = Processes(tmp_path, simulate=3).up_with_one_away()
     yield cloud
     if "node-away" in cloud.running:
         cloud.running["node-away"].send_signal(signal.SIGCONT)

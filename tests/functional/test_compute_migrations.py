@@ -1,7 +1,6 @@
 """Cold migration and resize between three simulated hosts, one of which is a process of its own."""
 
 import contextlib
-import json
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -50,14 +49,8 @@ class Hosts(Cloud):
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     state: Path = tmp_path_factory.mktemp("moving")
-    processes = Processes(state, simulate=2, cloud_id="90fe")
-    node = json.loads((state / "run/node.json").read_text())
-    (state / "run/node-away.json").write_text(json.dumps({**node, "simulated_hosts": 1, "simulated_first": 2}))
-    processes.simulate = 3
+    processes = Processes(state, simulate=2, cloud_id="90fe").up_with_one_away()
     try:
-        for name in ("api", "node", "node-away"):
-            processes.start(name)
-        wait_for(processes.is_ready, "the cloud to serve")
         admin, member = processes.login("admin", "admin"), processes.login("demo", "demo")
         found = Hosts(admin, member, _image(admin, "system"), "")
         found.network = member("POST", "/network/v2.0/networks", {"network": {"name": "office"}}).json["network"]["id"]
