@@ -5,6 +5,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,14 @@ class NoHosts:
 
     def facts(self, host_id: str) -> dict[str, Any]:
         return {}
+
+    def renew(self, host_ids: Iterable[str]) -> None: ...
+
+    def recorded(self, beats: Mapping[str, int]) -> None: ...
+
+    def tell_peers(self) -> None: ...
+
+    def let_go(self) -> None: ...
 
 
 @dataclass

@@ -310,31 +310,48 @@ def test_a_store_that_is_none_says_so() -> None:
         Store("postgresql://nacre@127.0.0.1:1/nacre")
 
 
-def test_one_process_at_a_time_serves_over_a_database(server: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_at_a_time_leads_and_another_takes_over(server: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     from nacre.store import listening
 
-    monkeypatch.setattr(listening, "OWN_WAIT_S", 3.0)
+    monkeypatch.setattr(listening, "LISTEN_TURN_S", 0.05)
 
     async def story() -> None:
         url = server.database()
-        one, lost = await made(url), asyncio.Event()
-        await one.own(lost.set)
-        other = Store(url)
-        with pytest.raises(StoreError, match="another API process"):
-            await other.own(lambda: None)
-        # Both lose their connections; sooner or later the second is the first to be back, and the first one is told.
-        monkeypatch.setattr(listening, "LISTEN_TURN_S", 0.05)
-        while not lost.is_set():
+        leads, leading = {"one": False, "other": False}, asyncio.Event()
+
+        def told_one(now: bool) -> None:
+            leads["one"] = now
+            leading.set()
+
+        one, other = await made(url), Store(url)
+        one.lead(told_one)
+        await leading.wait()
+        other.lead(lambda now: leads.update(other=now))
+        await asyncio.sleep(0.3)
+        assert leads == {"one": True, "other": False}
+        # Both lose their connections; sooner or later the second is the first to be back, and the first one knows.
+        while not leads["other"]:
             await asyncio.to_thread(server.kill_backends)
             await asyncio.sleep(1.0)
-        one.close()
-        third = Store(url)
-        with pytest.raises(StoreError, match="another API process"):
-            await third.own(lambda: None)
+        assert leads == {"one": False, "other": True}
+        leading.clear()
         other.close()
-        third.close()
+        await leading.wait()
+        assert leads["one"]
+        one.close()
 
     told(story)
+
+
+def test_sqlite_has_one_process_which_leads_at_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = Store(f"sqlite:///{tmp_path}/store.sqlite")
+        leads: asyncio.Queue[bool] = asyncio.Queue()
+        store.lead(leads.put_nowait)
+        assert (await leads.get(), store.shared) == (True, False)
+        store.close()
+
+    asyncio.run(story())
 
 
 def test_who_keeps_to_sqlite_imports_nothing_of_postgresql() -> None:

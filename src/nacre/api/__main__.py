@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 import uvloop
 from aiohttp import web
 
+from nacre import __version__
 from nacre.api.config import ApiConfig, ExternalNetwork, load, load_bootstrap
 from nacre.cloud.compute import flavors, snapshots
 from nacre.cloud.core import Cloud, Settings
@@ -25,15 +27,18 @@ from nacre.cloud.identity.service import open_identity
 from nacre.cloud.identity.tables import projects
 from nacre.cloud.image import sweeping
 from nacre.cloud.network import bootstrap as network_bootstrap
+from nacre.cloud.processes import operations as processes
+from nacre.cloud.processes.presence import Presence
 from nacre.cloud.schema import prepare
-from nacre.cloud.sweepers import SWEEPERS, sweep_for_ever
+from nacre.cloud.sweepers import Sweeping
 from nacre.gateway.hub import Hub
 from nacre.panes.consul.guests import for_guests
 from nacre.panes.docker.sites import Sites, serve_tcp, serve_tls
 from nacre.panes.edge.app import SERVER_OPTIONS, build, mount
 from nacre.panes.services import SERVICES
-from nacre.store import Store
+from nacre.store import Store, StoreError
 from nacre.store.blobs import DirectoryBlobs
+from nacre.store.schema import new_id
 
 SHUTDOWN_TIMEOUT_S = 5.0
 BACKLOG = 1024
@@ -93,14 +98,19 @@ async def run(config: ApiConfig) -> None:
     gc.freeze()
     gc.set_threshold(*COLLECTOR)
     log.info("serving %s", config.public_url)
-    sweeping_task = asyncio.create_task(sweep_for_ever(cloud, SWEEPERS))
+    sweeping_turns = Sweeping(cloud)
+    cloud.store.lead(sweeping_turns.lead)
+    if cloud.presence is not None:
+        cloud.background.start(cloud.presence.run())
     await stop.wait()
     cloud.ending.begin()
-    sweeping_task.cancel()
+    await sweeping_turns.close()
     for runner in runners:
         await runner.cleanup()
     for close in reversed(cloud.closing):
         await close()
+    with contextlib.suppress(StoreError):
+        await cloud.store.write(processes.leave, cloud.process_id)
     cloud.store.close()
 
 
@@ -111,7 +121,7 @@ def _return_large_blocks() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
-async def open_cloud(config: ApiConfig, hub: Hub, lost: Callable[[], None]) -> Cloud:
+async def open_cloud(config: ApiConfig, hub: Hub, stop: Callable[[], None]) -> Cloud:
     """The cloud over its store: schema made or migrated, first things made, Identity open."""
     settings = Settings(
         config.public_url,
@@ -124,7 +134,6 @@ async def open_cloud(config: ApiConfig, hub: Hub, lost: Callable[[], None]) -> C
         imports=config.image_import,
     )
     store = Store(config.store)
-    await store.own(lost)
     await prepare(store)
     first = load_bootstrap(Path(config.bootstrap_file))
     await identity_bootstrap.prepare(store, settings, {"admin": first.admin_password, "demo": first.demo_password})
@@ -132,12 +141,26 @@ async def open_cloud(config: ApiConfig, hub: Hub, lost: Callable[[], None]) -> C
     await store.write(_first_networks, config.external)
     identity = open_identity(store, settings)
     blobs = DirectoryBlobs(config.blobs)
-    cloud = Cloud(settings, store, identity.tokens.authenticate, hub, identity=identity, blobs=blobs)
+    ident = _process_id(config.state)
+    cloud = Cloud(settings, store, identity.tokens.authenticate, hub, identity=identity, blobs=blobs, process_id=ident)
     cloud.closing.append(identity.close)
+    if store.shared:
+        cloud.presence = Presence(cloud, stop)
+    url = config.nodes_url if config.nodes_port else ""
+    await store.write(processes.register, ident, socket.gethostname(), url, __version__, alone=not store.shared)
     await store.write(snapshots.forget)
     await sweeping.recover(cloud)
     hub.renew(store.read_now(hosts.ids))
     return cloud
+
+
+def _process_id(state: Path) -> str:
+    """Of this API process, through all its restarts: what its predecessor had under way was its own."""
+    path = state / "process-id"
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text().strip()
+    path.write_text(made := new_id())
+    return made
 
 
 def _first_networks(conn: sa.Connection, external: ExternalNetwork) -> None:

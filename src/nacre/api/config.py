@@ -51,6 +51,8 @@ class ApiConfig(Struct, frozen=True):
     """The address on which nodes of other hosts come; empty: every address."""
     nodes_port: int = 0
     """The port there; 0: no other hosts."""
+    nodes_url: str = ""
+    """https://ADDRESS:PORT of that place, as nodes of other machines reach it; of several API processes each has its own."""
     strategy: Strategy = "spread"
     """Which of the hosts that can take a guest gets it."""
     hosts: HostRules = HostRules()

@@ -1,7 +1,7 @@
 """The cloud as one object: what every operation and pane may need beyond a connection and a context."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from nacre.cloud.image.sources import ImportRules
 from nacre.cloud.scheduler import Ratios, Strategy
 from nacre.protocol.streams import Channel, FromClient, Started
 from nacre.store import Store
+from nacre.store.schema import new_id
 
 
 class GuestStream(Protocol):
@@ -52,6 +53,18 @@ class Hosts(Protocol):
 
     def connected(self) -> frozenset[str]:
         """The ids of the hosts that have a stream to this process right now."""
+
+    def renew(self, host_ids: Iterable[str]) -> None:
+        """These hosts live, somebody else has seen it; or nobody could have seen it for a while, and their leases start anew."""
+
+    def recorded(self, beats: Mapping[str, int]) -> None:
+        """That the hosts have beaten so often is in the store: each may be told that its lease is renewed."""
+
+    def tell_peers(self) -> None:
+        """Hosts are told which API processes there are now."""
+
+    def let_go(self) -> None:
+        """What this process hears does not count for now: hosts had better speak to another one."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,10 @@ class Cloud:
     """Called in reverse order when the process ends."""
     ending: Ending = field(default_factory=Ending)
     background: Background = field(default_factory=Background)
+    process_id: str = field(default_factory=new_id)
+    """This API process among those that serve over the store: the owner of what only it can bring to its end (cloud.processes)."""
+    presence: Any = None
+    """What this process and the others tell each other (cloud.processes.presence); None where there can be no others."""
 
     def __post_init__(self) -> None:
         self.closing.append(self.background.close)

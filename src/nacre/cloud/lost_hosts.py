@@ -7,7 +7,6 @@ Docker's rescheduled. A server for which there is no host now is tried again.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
-from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
@@ -26,8 +25,8 @@ from nacre.cloud.core import Cloud
 from nacre.cloud.errors import CloudError
 from nacre.cloud.hosts import liveness
 from nacre.cloud.leases import boottime_s
+from nacre.cloud.memory import PerStore
 from nacre.cloud.scheduler import ExpressionError, NoValidHost
-from nacre.store import Store
 from nacre.store.schema import new_id
 
 EVERY_S = 0.5
@@ -57,12 +56,12 @@ class Memory:
         return [ident for ident in ids if self.tried_s.get(ident, lately) <= lately][:TRIES_PER_TURN_MAX]
 
 
-_memories: WeakKeyDictionary[Store, Memory] = WeakKeyDictionary()
+_memories = PerStore(lambda _store: Memory())
 
 
 async def leave(cloud: Cloud) -> None:
     """One turn."""
-    memory = _memories.setdefault(cloud.store, Memory())
+    memory = _memories.of(cloud.store)
     lost, alive = liveness.lost(cloud), cloud.hosts.alive()
     if not lost:
         memory.due((), alive)

@@ -20,6 +20,7 @@ from nacre.cloud.hosts import tables as hosts
 from nacre.cloud.identity import tables as identity
 from nacre.cloud.image import tables as image
 from nacre.cloud.network import tables as network
+from nacre.cloud.processes import tables as processes
 from nacre.cloud.stacks import tables as stacks
 from nacre.cloud.volumes import tables as volumes
 from nacre.store import Store, StoreError, metadata
@@ -39,12 +40,13 @@ __all__ = [
     "metadata",
     "network",
     "prepare",
+    "processes",
     "stacks",
     "upgrade",
     "volumes",
 ]
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest migration: the schema that this code needs."""
 MIGRATIONS = Path(__file__).parent.parent / "store" / "migrations"
 

@@ -1,4 +1,5 @@
-"""The sweepers: what must happen without anybody asking. Each is a row; one task walks them all, and each run is idempotent."""
+"""The sweepers: what must happen without anybody asking. Each is a row, and each run is idempotent. Of several API processes the one that leads
+runs them; where another has just taken over, two may do so for a moment."""
 
 import asyncio
 import contextlib
@@ -15,7 +16,9 @@ from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import probing
 from nacre.cloud.discovery import sweeping as discovery
 from nacre.cloud.image import leaving
+from nacre.cloud.memory import PerStore
 from nacre.cloud.network import failover
+from nacre.cloud.processes import sweeping as processes
 from nacre.cloud.registry import uploads
 from nacre.cloud.stacks import reconciling as stacks
 
@@ -52,6 +55,7 @@ async def trim_events(cloud: Cloud) -> None:
 
 SWEEPERS: tuple[Sweeper, ...] = (
     Sweeper("expire transitions", 5.0, expire_transitions),
+    Sweeper("API processes", processes.SWEEP_EVERY_S, processes.sweep),
     Sweeper("images of servers", leaving.SWEEP_EVERY_S, leaving.sweep),
     Sweeper("shelved servers", shelving.SWEEP_EVERY_S, shelving.sweep),
     Sweeper("lost hosts", lost_hosts.EVERY_S, lost_hosts.leave),
@@ -68,6 +72,30 @@ SWEEPERS: tuple[Sweeper, ...] = (
     Sweeper("scheduler's decisions", decisions.SWEEP_EVERY_S, decisions.sweep),
     Sweeper("builds' containers", builds.SWEEP_EVERY_S, builds.sweep),
 )
+
+
+class Sweeping:
+    """The sweepers of this process, while it leads."""
+
+    def __init__(self, cloud: Cloud, sweepers: tuple[Sweeper, ...] = SWEEPERS) -> None:
+        self._cloud = cloud
+        self._sweepers = sweepers
+        self._task: asyncio.Task[None] | None = None
+
+    def lead(self, leads: bool) -> None:
+        """To be called in the loop when this process begins to lead, and when it may not lead any more."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if leads:
+            PerStore.forget(self._cloud.store)
+            self._task = asyncio.create_task(sweep_for_ever(self._cloud, self._sweepers))
+
+    async def close(self) -> None:
+        task = self._task
+        self.lead(False)
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def sweep_for_ever(cloud: Cloud, sweepers: tuple[Sweeper, ...] = SWEEPERS) -> None:

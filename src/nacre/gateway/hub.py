@@ -20,13 +20,13 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 from cryptography import x509
 
 from nacre.cloud.compute import passwords
@@ -37,10 +37,11 @@ from nacre.cloud.hosts import joining
 from nacre.cloud.identity.authority import host_of, serial_of
 from nacre.cloud.network import names
 from nacre.gateway import disks, enrolment
+from nacre.gateway.link import Link
 from nacre.gateway.stream import HostStream
 from nacre.gateway.streams import OpenStream, error_of
 from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_node, encode
-from nacre.protocol.messages import Hello, Refuse
+from nacre.protocol.messages import Hello, Refuse, Renewed
 from nacre.protocol.streams import Failure
 
 DIAL_TIMEOUT_S = 20.0
@@ -50,6 +51,7 @@ HOST_ID = web.RequestKey("host_id", str)
 """In a request: the host whose certificate the connection has shown."""
 
 T = TypeVar("T")
+L = TypeVar("L", bound=Link)
 
 log = logging.getLogger("nacre.gateway")
 
@@ -67,33 +69,53 @@ class Hub:
 
     def __init__(self, node_uids: frozenset[int]) -> None:
         self._node_uids = node_uids
-        self._streams: dict[str, HostStream] = {}
+        self._mains: dict[str, HostStream] = {}
+        self._thins: dict[str, Link] = {}
         self._dials: dict[str, Waiting[bytes]] = {}
         self._opens: dict[str, Waiting[OpenStream]] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._cloud: Cloud | None = None
         self._heard_s: dict[str, float] = {}
         """When each host was last heard of, by this process's own clock."""
+        self._let_go: set[asyncio.Task[None]] = set()
 
     def alive(self) -> frozenset[str]:
         """Hosts whose lease has not run out, with a stream or without one: a node that is being restarted will fetch what it missed."""
         if self._cloud is None:
-            return frozenset(self._streams)
-        heard_s = self._heard_s | {host_id: stream.heard_s for host_id, stream in self._streams.items()}
+            return self.connected()
+        heard_s = dict(self._heard_s)
+        for link in (*self._thins.values(), *self._mains.values()):
+            heard_s[link.host_id] = max(link.heard_s, heard_s.get(link.host_id, 0.0))
         lately = _now_s() - self._cloud.settings.lease_s
         return frozenset(host_id for host_id, since_s in heard_s.items() if since_s > lately)
 
     def connected(self) -> frozenset[str]:
-        return frozenset(self._streams)
+        return frozenset(self._mains) | frozenset(self._thins)
 
     def renew(self, host_ids: Iterable[str]) -> None:
-        """This process has just begun: leases start anew before any host is taken for dead."""
         self._heard_s.update(dict.fromkeys(host_ids, _now_s()))
+
+    def recorded(self, beats: Mapping[str, int]) -> None:
+        for host_id, counter in beats.items():
+            if host_id in self._mains:
+                self._mains[host_id].send(Renewed(counter))
+
+    def tell_peers(self) -> None:
+        for stream in self._mains.values():
+            stream.tell_peers()
+
+    def let_go(self) -> None:
+        for stream in tuple(self._mains.values()):
+            self._let_go.add(task := asyncio.create_task(stream.end()))
+            task.add_done_callback(self._let_go.discard)
 
     def facts(self, host_id: str) -> dict[str, Any]:
         """The host's facts as they were heard last, empty when it never had a stream here."""
-        stream = self._streams.get(host_id)
-        return stream.facts if stream else self._facts.get(host_id, {})
+        link = self._link(host_id)
+        return link.facts if link else self._facts.get(host_id, {})
+
+    def _link(self, host_id: str) -> Link | None:
+        return self._mains.get(host_id) or self._thins.get(host_id)
 
     async def dial(self, host_id: str, kind: str, ident: str, params: dict[str, Any]) -> bytes:
         return await self._ask(self._dials, host_id, kind, ident, params)
@@ -103,13 +125,13 @@ class Hub:
 
     async def _ask(self, waiting: dict[str, Waiting[T]], host_id: str, kind: str, ident: str, params: dict[str, Any]) -> T:
         """Send a dial under a one-time id and wait for what comes back under it."""
-        stream = self._streams.get(host_id)
-        if stream is None:
+        link = self._link(host_id)
+        if link is None:
             raise Unavailable(f"The host {host_id} is not connected; try again when it is back.", code="HostNotConnected")
         key = secrets.token_urlsafe(24)
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         waiting[key] = Waiting(host_id, answer)
-        stream.dial(key, kind, ident, params)
+        link.dial(key, kind, ident, params)
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 return await answer
@@ -138,7 +160,7 @@ class Hub:
 
     async def _end_streams(self, app: web.Application) -> None:
         """The process ends: its nodes need not be waited for."""
-        await asyncio.gather(*(stream.end() for stream in tuple(self._streams.values())))
+        await asyncio.gather(*(link.end() for link in (*self._mains.values(), *self._thins.values())))
 
     @web.middleware
     async def _check_peer(self, request: web.Request, handler: object) -> web.StreamResponse:
@@ -200,20 +222,26 @@ class Hub:
         if known not in (None, hello.host_id):
             await websocket.send_bytes(encode(Refuse("the certificate is another host's")))
             return websocket
-        await self._run(HostStream(self._cloud, websocket, hello, certified=known is not None))
+        if hello.thin:
+            await self._run(Link(self._cloud, websocket, hello, certified=known is not None), self._thins)
+            return websocket
+        if self._cloud.presence is not None and not self._cloud.presence.reaches_store:
+            await websocket.close(code=WSCloseCode.TRY_AGAIN_LATER)
+            return websocket
+        await self._run(HostStream(self._cloud, websocket, hello, certified=known is not None), self._mains)
         return websocket
 
-    async def _run(self, stream: HostStream) -> None:
-        self._streams[stream.host_id] = stream
+    async def _run(self, link: L, links: dict[str, L]) -> None:
+        links[link.host_id] = link
         try:
-            await stream.run()
+            await link.run()
         except msgspec.DecodeError as error:
-            log.warning("host %s sent a frame that was not understood: %s", stream.host_id, error)
+            log.warning("host %s sent a frame that was not understood: %s", link.host_id, error)
         finally:
-            self._heard_s[stream.host_id] = max(stream.heard_s, self._heard_s.get(stream.host_id, 0.0))
-            self._facts[stream.host_id] = stream.facts
-            if self._streams.get(stream.host_id) is stream:
-                del self._streams[stream.host_id]
+            self._heard_s[link.host_id] = max(link.heard_s, self._heard_s.get(link.host_id, 0.0))
+            self._facts[link.host_id] = link.facts
+            if links.get(link.host_id) is link:
+                del links[link.host_id]
 
     async def _serve_blob(self, request: web.Request) -> web.StreamResponse:
         assert self._cloud is not None

@@ -41,6 +41,8 @@ class Hello(Struct, tag="hello", frozen=True):
     """Whether a device of the host leads into the external network's segment: it can bear routers."""
     underlay_mtu: int = 0
     """Of the device that bears the tunnel address; 0: unknown, or there is none."""
+    thin: bool = False
+    """Another API process has the host's main stream. On this one go beats, with the host's facts, and dials alone."""
 
 
 class Item(Struct, frozen=True, omit_defaults=True):
@@ -130,6 +132,8 @@ class Welcome(Struct, tag="welcome", frozen=True):
     """How long the host's lease lasts, from when this Hello, or a Beat that is answered by Renewed, was sent; 0: nothing hangs on it."""
     examine: bool = False
     """The host has just joined and gets no work before the node has examined it."""
+    process: str = ""
+    """The id of the API process at the other end."""
 
 
 class Renewed(Struct, tag="renewed", frozen=True):
@@ -143,6 +147,19 @@ class Recorded(Struct, tag="recorded", frozen=True):
     need not be said again."""
 
     number: int
+
+
+class Peer(Struct, frozen=True):
+    """An API process, and where nodes reach it by TLS."""
+
+    id: str
+    url: str
+
+
+class Peers(Struct, tag="peers", frozen=True):
+    """All the API processes that live, on main streams: after the Welcome, and when they become others."""
+
+    processes: tuple[Peer, ...]
 
 
 class Refuse(Struct, tag="refuse", frozen=True):
@@ -178,7 +195,7 @@ class Dial(Struct, tag="dial", frozen=True):
 
 
 FromNode = Hello | Fetch | Report | Beat | Examined
-FromApi = Welcome | Refuse | Renewed | Recorded | Changed | Desired | Dial
+FromApi = Welcome | Peers | Refuse | Renewed | Recorded | Changed | Desired | Dial
 
 
 class Holding(Struct, frozen=True):

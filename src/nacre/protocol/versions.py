@@ -1,7 +1,9 @@
 """The protocol has one integer version. Each side states the range it speaks; N and N+1 always overlap."""
 
 PROTOCOL_MIN = 1
-PROTOCOL_MAX = 1
+PROTOCOL_MAX = 2
+"""2: a node has a thin stream to each API process beside the main one (Hello.thin, Peers)."""
+THIN_SINCE = 2
 
 
 def agree(theirs_min: int, theirs_max: int) -> int | None:

@@ -21,6 +21,8 @@ log = logging.getLogger("nacre.store")
 class SQLite:
     """Implements nacre.store.engine.Engine."""
 
+    shared = False
+
     def __init__(self, url: str) -> None:
         self._engine = sa.create_engine(
             url, isolation_level="AUTOCOMMIT", json_deserializer=msgspec.json.decode, connect_args={"check_same_thread": False}
@@ -65,8 +67,8 @@ class SQLite:
     def hearing(self) -> bool:
         return True
 
-    def own(self, lost: Callable[[], None]) -> bool:
-        return True
+    def lead(self, changed: Callable[[bool], None]) -> None:
+        changed(True)
 
     def close_writer(self) -> None:
         if self._writer is not None:

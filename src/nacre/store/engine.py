@@ -58,6 +58,9 @@ class Job:
 class Engine(Protocol):
     """A database, and how transactions are made on it."""
 
+    shared: bool
+    """Whether other processes may work over the same database."""
+
     def read_now(self, fn: Callable[[sa.Connection], T]) -> T:
         """In the caller's thread, which is always the same one."""
 
@@ -77,9 +80,9 @@ class Engine(Protocol):
     def hearing(self) -> bool:
         """Whether announcements of other processes come in."""
 
-    def own(self, lost: Callable[[], None]) -> bool:
-        """Whether this process is now the one that serves over the database; waits a while for another to end. `lost` is called, in a
-        thread, when it is not any more."""
+    def lead(self, changed: Callable[[bool], None]) -> None:
+        """From now on be, as soon as no other process is, the one that does what one process alone may do. `changed` is called, in any
+        thread, with whether this process is it."""
 
     def close_writer(self) -> None:
         """The writer's thread ends."""
@@ -143,16 +146,16 @@ class Store:
         """Whether what other processes announce comes in. While it does not, nothing that rests on it may be believed."""
         return self._engine.hearing()
 
-    async def own(self, lost: Callable[[], None]) -> None:
-        """Be the one process that serves over the database. `lost` is called in the loop if another has become it meanwhile. Raises
-        StoreError while another one is."""
-        loop = asyncio.get_running_loop()
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may work over the same database."""
+        return self._engine.shared
 
-        def tell() -> None:
-            loop.call_soon_threadsafe(lost)
-
-        if not await asyncio.to_thread(self._engine.own, tell):
-            raise StoreError("another API process serves over this database: there can be one at a time")
+    def lead(self, changed: Callable[[bool], None]) -> None:
+        """Stand for the one process that does what only one may do. `changed` is called in the loop with whether this process is it: at
+        once where there is no other; and with False when it may be another one from now on."""
+        self._loop = asyncio.get_running_loop()
+        self._engine.lead(lambda leads: self._call_in_loop(changed, leads))
 
     async def write(self, fn: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn` in a write transaction and return once it is on disk. What `fn` raises comes out here, and nothing of it stays.

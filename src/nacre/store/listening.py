@@ -1,4 +1,4 @@
-"""What processes over one PostgreSQL tell each other, by LISTEN and NOTIFY; and which of them serves."""
+"""What processes over one PostgreSQL tell each other, by LISTEN and NOTIFY; and which of them leads."""
 
 import json
 import logging
@@ -14,10 +14,12 @@ LISTEN_TURN_S = 1.0
 CHANNEL = "nacre"
 PAYLOAD_BYTES_MAX = 7900
 """NOTIFY takes less than 8000 bytes."""
-OWNER = 0x6E616373
-"""The advisory lock of the one process that serves."""
-OWN_WAIT_S = 30.0
-"""A process that has just died, or its machine, is noticed sooner."""
+LEADER = 0x6E616373
+"""The advisory lock of the one process that leads. It goes with the connection that listens."""
+SILENCE_MAX = "10s"
+"""A process that was stopped says nothing for so long, and its connection is ended: another leads then (idle_session_timeout,
+PostgreSQL 14 and later; earlier ones wait until the process or its machine is gone)."""
+SILENCE_SINCE = 140000
 
 log = logging.getLogger("nacre.store")
 
@@ -31,15 +33,14 @@ class Listener:
         self._url = url
         self._hear = hear
         self._ended = threading.Event()
-        self._lost: Callable[[], None] | None = None
-        """Set where this process is to be the one that serves."""
-        self._owning = threading.Event()
+        self._changed: Callable[[bool], None] | None = None
+        """Set where this process is to lead as soon as no other one does."""
+        self._leads = False
         self._thread = threading.Thread(target=self._run, name="store-listener", daemon=True)
         self._thread.start()
 
-    def own(self, lost: Callable[[], None]) -> bool:
-        self._lost = lost
-        return self._owning.wait(OWN_WAIT_S)
+    def lead(self, changed: Callable[[bool], None]) -> None:
+        self._changed = changed
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -50,32 +51,33 @@ class Listener:
                 if self.pid:
                     log.warning("other processes are not heard: %s", said(error))
             self.pid = 0
+            self._leads_now(False)
             self._ended.wait(REST_S)
 
     def _listen(self, conn: psycopg.Connection[Any]) -> None:
+        if conn.info.server_version >= SILENCE_SINCE:
+            conn.execute(f"SET idle_session_timeout = '{SILENCE_MAX}'")
         conn.execute(f"LISTEN {CHANNEL}")
         self.pid = conn.info.backend_pid
         # What was announced before is not heard of any more.
         self._hear(None)
-        mine = False
         while not self._ended.is_set():
-            if self._lost is not None and not mine:
-                mine = self._take_ownership(conn, self._lost)
+            if self._changed is not None and not self._leads:
+                row = conn.execute(f"SELECT pg_try_advisory_lock({LEADER})").fetchone()
+                self._leads_now(row is not None and bool(row[0]))
+            else:
+                # Also tells whether the connection, and with it the lock, is still there.
+                conn.execute("SELECT 1")
             for notice in conn.notifies(timeout=LISTEN_TURN_S):
                 self._take(notice.payload)
                 if self._ended.is_set():
                     return
 
-    def _take_ownership(self, conn: psycopg.Connection[Any], lost: Callable[[], None]) -> bool:
-        """The lock goes with this connection: after a lost one it may be another process's."""
-        row = conn.execute(f"SELECT pg_try_advisory_lock({OWNER})").fetchone()
-        mine = row is not None and bool(row[0])
-        if mine:
-            self._owning.set()
-        elif self._owning.is_set():
-            log.error("another process serves over this database now")
-            lost()
-        return mine
+    def _leads_now(self, leads: bool) -> None:
+        if leads != self._leads and self._changed is not None:
+            self._leads = leads
+            log.info("this process leads" if leads else "this process does not lead any more")
+            self._changed(leads)
 
     def _take(self, payload: str) -> None:
         sender, announced = json.loads(payload)

@@ -60,6 +60,8 @@ class _Lost(Exception):
 class PostgreSQL:
     """Implements nacre.store.engine.Engine."""
 
+    shared = True
+
     def __init__(self, url: str) -> None:
         self._url = url
         self._engine = connecting(url, isolation_level="AUTOCOMMIT")
@@ -219,9 +221,9 @@ class PostgreSQL:
     def hearing(self) -> bool:
         return self._listener is not None and self._listener.pid != 0
 
-    def own(self, lost: Callable[[], None]) -> bool:
+    def lead(self, changed: Callable[[bool], None]) -> None:
         assert self._listener is not None
-        return self._listener.own(lost)
+        self._listener.lead(changed)
 
     def close_writer(self) -> None:
         self._writer.close()

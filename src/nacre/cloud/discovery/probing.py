@@ -14,7 +14,6 @@ from collections import Counter
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import msgspec
 import sqlalchemy as sa
@@ -26,9 +25,9 @@ from nacre.cloud.discovery.checks import INTERVAL_NS_MIN, TIMEOUT_NS_DEFAULT, TI
 from nacre.cloud.discovery.tables import services
 from nacre.cloud.errors import CloudError, Invalid
 from nacre.cloud.leases import boottime_s
+from nacre.cloud.memory import PerStore
 from nacre.cloud.network.tables import fixed_ips, ports
 from nacre.protocol.probes import OUTPUT, Probe, Probed
-from nacre.store import Store
 
 PLAN_EVERY_S = 0.5
 AT_ONCE_MAX = 128
@@ -58,7 +57,7 @@ class Plan:
         self.written_s: dict[Key, float] = {}
 
 
-_plans: WeakKeyDictionary[Store, Plan] = WeakKeyDictionary()
+_plans = PerStore(lambda _store: Plan())
 
 
 def _key(row: Row) -> Key:
@@ -67,7 +66,7 @@ def _key(row: Row) -> Key:
 
 async def start_due(cloud: Cloud) -> None:
     """Begin the checks whose time has come. Those that are still under way are left to end."""
-    plan = _plans.setdefault(cloud.store, Plan())
+    plan = _plans.of(cloud.store)
     rows = {_key(row): row for row in cloud.store.read_now(checks.of_types, "http", "tcp")}
     known: dict[Key, Any]
     for known in (plan.due_s, plan.asked, plan.written_s):

@@ -5,13 +5,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from nacre.cloud.core import Cloud
 from nacre.cloud.discovery import checks, derived, durations, indexes, sessions
 from nacre.cloud.discovery.sessions import TTL_TIMES
 from nacre.cloud.leases import Lease, Watch, boottime_s
-from nacre.store import Store
+from nacre.cloud.memory import PerStore
 
 SWEEP_EVERY_S = 1.0
 RECONCILED_AT_ONCE = 20
@@ -40,11 +39,11 @@ class Memory:
         self.hosts_at_s = float("-inf")
 
 
-_memories: WeakKeyDictionary[Store, Memory] = WeakKeyDictionary()
+_memories = PerStore(lambda _store: Memory())
 
 
 def _memory(cloud: Cloud) -> Memory:
-    return _memories.setdefault(cloud.store, Memory())
+    return _memories.of(cloud.store)
 
 
 def _over(

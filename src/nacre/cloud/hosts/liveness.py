@@ -7,12 +7,11 @@ than they: nobody is lost then, and the log says so once.
 
 import logging
 from collections.abc import Collection
-from weakref import WeakKeyDictionary
 
 from nacre.cloud.core import Cloud
 from nacre.cloud.hosts import operations as hosts
 from nacre.cloud.leases import Lease, Watch
-from nacre.store import Store
+from nacre.cloud.memory import PerStore
 
 GRACE_S = 2.0
 """More than a node takes to cut off its guests once its own lease is out (see docs/decisions/0030)."""
@@ -43,19 +42,19 @@ class Judgement:
         return frozenset()
 
 
-_judgements: WeakKeyDictionary[Store, Judgement] = WeakKeyDictionary()
+_judgements = PerStore(lambda _store: Judgement())
 
 
 def lost(cloud: Cloud) -> frozenset[str]:
     """The ids of the hosts that are lost now."""
-    judgement = _judgements.setdefault(cloud.store, Judgement())
+    judgement = _judgements.of(cloud.store)
     return judgement.lost(cloud.store.read_now(hosts.ids), cloud.hosts.alive())
 
 
 def warning(cloud: Cloud) -> str:
     """What an operator must know of it; empty where nothing is."""
     lost(cloud)
-    count = _judgements[cloud.store].held_back
+    count = _judgements.of(cloud.store).held_back
     if not count:
         return ""
     return (

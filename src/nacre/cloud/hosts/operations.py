@@ -17,7 +17,7 @@ from nacre.store.schema import now
 Row = dict[str, Any]
 
 
-def register(conn: sa.Connection, hello: Hello) -> Row:
+def register(conn: sa.Connection, hello: Hello, stream: str = "") -> Row:
     """A host has opened its stream: make or refresh its row. Returns the row; `joined` says whether it is new, `rebooted` that its kernel is."""
     known = conn.execute(sa.select(hosts).where(hosts.c.id == hello.host_id)).mappings().first()
     facts = {
@@ -28,6 +28,7 @@ def register(conn: sa.Connection, hello: Hello) -> Row:
         "tunnel_ip": hello.tunnel_ip,
         "external": hello.external,
         "underlay_mtu": hello.underlay_mtu,
+        "stream": stream,
         "architecture": str(hello.facts.get("architecture") or ""),
         "vcpus": hello.capacity.vcpus,
         "memory_mb": hello.capacity.memory_mb,
@@ -60,6 +61,15 @@ def get(conn: sa.Connection, host_id: str) -> Row:
 def ids(conn: sa.Connection) -> list[str]:
     """The ids of all hosts."""
     return list(conn.execute(sa.select(hosts.c.id)).scalars())
+
+
+_STREAM = Prepared(sa.select(hosts.c.stream).where(hosts.c.id == sa.bindparam("host")))
+
+
+def stream_of(conn: sa.Connection, host_id: str) -> str | None:
+    """The id of the latest stream that its node has opened; None where there is no such host."""
+    row = _STREAM.first(conn, host=host_id)
+    return None if row is None else str(row["stream"])
 
 
 def snapshot(conn: sa.Connection, alive: Iterable[str] | None, ratios: Ratios) -> list[HostView]:

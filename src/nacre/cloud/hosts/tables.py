@@ -34,6 +34,7 @@ hosts = table(
     boolean("external", default=False),
     boolean("lost", default=False),
     integer("underlay_mtu", default=0),
+    text("stream", default=""),
     moment("created_at"),
     moment("updated_at"),
 )
@@ -41,7 +42,8 @@ hosts = table(
 operator gave the host, through Placement. `revision` numbers the changes of its desired state without a gap, raised under this row's lock;
 the claimed_* columns are the scheduler's book, changed in the transaction that places or removes a guest. A host that has `enrolled` comes
 by its certificate; it gets no work before its `acceptance`, which is waiting, failed (with the cause) or accepted. Routers are borne by the
-cloud's own machine and by hosts with an `external` device, if the sweeper has not found them `lost`."""
+cloud's own machine and by hosts with an `external` device, if the sweeper has not found them `lost`. `stream` is the latest that the node has opened:
+what comes by an earlier one is not written down any more."""
 
 host_tokens = table(
     "host_tokens",

@@ -4,7 +4,7 @@ from typing import Any
 
 from nacre import __version__
 from nacre.cloud import audit
-from nacre.cloud.errors import CloudError
+from nacre.cloud.errors import CloudError, Unavailable
 from nacre.cloud.hosts import liveness
 from nacre.panes.edge import Call, Reply, Route, Service
 from nacre.panes.operator import certificates, decisions, grants, hosts, publishing
@@ -16,7 +16,11 @@ def render_error(error: CloudError, status: int, request_id: str) -> tuple[Any, 
 
 
 async def health(call: Call) -> Reply:
-    """No token and nothing secret: whether this process serves, and how many hosts it has a stream with."""
+    """No token and nothing secret: whether this process serves, and how many hosts it has a stream with. 503 while it cannot reach the store:
+    a balancer sends nobody to it then."""
+    presence = call.cloud.presence
+    if presence is not None and not presence.reaches_store:
+        raise Unavailable("This API process cannot reach the store.")
     return Reply({"api": "ok", "hosts_up": len(call.cloud.hosts.connected()), "version": __version__})
 
 
