@@ -60,7 +60,7 @@ class Way:
             async with asyncio.timeout(CONNECT_S):
                 websocket = await self.session.ws_connect("/stream", max_msg_size=FRAME_BYTES_MAX, compress=0)
         except aiohttp.WSServerHandshakeError as error:
-            raise Refused(f"the API at {self.url} answered {error.status} to this host") from error
+            raise Refused(f"the API answered {error.status} to this host at {self.url}") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ConnectionError(str(error) or f"{self.url} does not answer") from error
         peer = websocket.get_extra_info("socket")
