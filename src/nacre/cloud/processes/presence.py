@@ -39,6 +39,8 @@ class Presence:
         self._written_s = boottime_s()
         self.silent: list[tuple[str, int]] = []
         """Processes that are taken for dead, each with the counter at which it stands still."""
+        self.leads = False
+        """Whether this process runs the sweepers."""
         self.processes: tuple[Process, ...] = ()
         """Those that live, this one among them."""
 
@@ -73,7 +75,7 @@ class Presence:
         long_ago_s = moment - self._cloud.settings.lease_s
         self._counts = {host_id: count for host_id, count in self._counts.items() if self._noted_s[host_id] > long_ago_s}
         self._noted_s = {host_id: self._noted_s[host_id] for host_id in self._counts}
-        found = await self._cloud.store.write(operations.renew, self._cloud.process_id, self._counts)
+        found = await self._cloud.store.write(operations.renew, self._cloud.process_id, self._counts, leads=self.leads)
         if found is None:
             log.error("the other processes took this one for dead and undid what it had under way: it ends, to begin anew")
             self._struck_out()

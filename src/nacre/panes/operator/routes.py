@@ -7,7 +7,7 @@ from nacre.cloud import audit
 from nacre.cloud.errors import CloudError, Unavailable
 from nacre.cloud.hosts import liveness
 from nacre.panes.edge import Call, Reply, Route, Service
-from nacre.panes.operator import certificates, decisions, grants, hosts, publishing
+from nacre.panes.operator import certificates, decisions, grants, hosts, processes, publishing
 from nacre.panes.operator.policies import POLICIES
 
 
@@ -46,6 +46,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/nacre/v1/status", status, "nacre:status", "Hosts and counts"),
     *hosts.ROUTES,
     *decisions.ROUTES,
+    *processes.ROUTES,
     *grants.ROUTES,
     *publishing.ROUTES,
     *certificates.ROUTES,
