@@ -10,9 +10,6 @@ from urllib.parse import urlsplit
 
 HEAD = """\
 # Made by `nacre api haproxy`. A process that cannot reach the store answers 503 on /healthz, and is sent nothing.
-global
-  maxconn 20000
-
 defaults
   timeout connect 2s
   timeout http-request 60s

@@ -33,7 +33,7 @@ def balancer(state: State, folder: Path) -> Iterator[None]:
     rows = ask(state, "GET", "/api-processes")["processes"]
     config = folder / "haproxy.cfg"
     config.write_text(balancing.haproxy(rows, public.removeprefix("http://"), None))
-    running = subprocess.Popen(["/usr/sbin/haproxy", "-db", "-q", "-f", str(config)], start_new_session=True)
+    running = subprocess.Popen(["/usr/sbin/haproxy", "-db", "-f", str(config)], start_new_session=True)
     try:
         _await(public)
         yield
