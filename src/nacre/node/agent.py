@@ -41,6 +41,7 @@ RECONNECT_MIN_S = 0.05
 RECONNECT_MAX_S = 3.0
 REPORT_EVERY_S = 0.002
 """Observations that come within this time after a frame share the next one."""
+PEERS_AGAIN_S = 5.0
 EXAMINE_AGAIN_S = 30.0
 """After so long a host that was found wanting is examined again: somebody may have seen to it."""
 
@@ -103,6 +104,8 @@ class Agent:
         self._process = ""
         """The id of the API process that has the main stream."""
         self._lease_s = 0.0
+        self._peers: tuple[Peer, ...] = ()
+        """The API processes, as the main stream told of them last."""
         self._thin = ThinStreams(self._tell_thin, self._answer)
 
     async def run(self) -> None:
@@ -254,10 +257,14 @@ class Agent:
 
     async def _meet(self, peers: tuple[Peer, ...]) -> None:
         """Have a thin stream to each API process that does not have the main one."""
-        try:
-            self._thin.keep(await self._api.learn(peers, self._process))
-        except OSError as error:
-            log.warning("the other API processes cannot be reached: %s", error)
+        self._peers = peers
+        while self._peers is peers:
+            try:
+                self._thin.keep(await self._api.learn(peers, self._process))
+                return
+            except OSError as error:
+                log.warning("the other API processes cannot be reached: %s", error)
+            await asyncio.sleep(PEERS_AGAIN_S)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

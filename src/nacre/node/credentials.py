@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -79,8 +80,8 @@ class Credentials:
 
 def _write(path: Path, content: bytes, mode: int) -> None:
     """As a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
+    # Several hosts of one process may write the authority's at the same time.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         file.flush()
