@@ -67,6 +67,8 @@ class ApiConfig(Struct, frozen=True):
     """What tells this API process from others in the same `state_dir`; empty for the first."""
     blobs_dir: str = ""
     """Where image bytes lie, which all API processes share; empty: in `state_dir`."""
+    host_id: str = ""
+    """The host of this machine, if it is a real one."""
     bind: str = "127.0.0.1"
     region: str = "RegionOne"
 

@@ -195,6 +195,7 @@ def api_config(state: State, cloud: Cloud, number: int, node_uid: int) -> ApiCon
         cloud_id=cloud.peer_of or cloud.cloud_id,
         port=cloud.port + number,
         bind=cloud.bind or "127.0.0.1",
+        host_id="" if cloud.simulated_hosts else cloud.host_id,
         public_url=cloud.public,
         gateway_socket=str(state.gateway_socket) if is_first else str(state.api / f"gateway-{number + 1}.sock"),
         node_uids=(node_uid,),

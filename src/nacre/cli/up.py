@@ -256,7 +256,7 @@ def health(cloud: Cloud, number: int = 0) -> dict[str, Any] | None:
 
 
 def await_ready(state: State, cloud: Cloud) -> None:
-    """Until each API process serves and knows of a host that is up. Raises ClickException, with the ends of the logs, after READY_WAIT_S or
+    """Until each API process serves and has a stream of this machine's host. Raises ClickException, with the ends of the logs, after READY_WAIT_S or
     EXITS_MAX exits."""
     deadline = time.monotonic() + READY_WAIT_S
     log_start = state.log_file("supervisor").stat().st_size
@@ -264,7 +264,7 @@ def await_ready(state: State, cloud: Cloud) -> None:
     while time.monotonic() < deadline:
         answers = [health(cloud, number) for number in range(cloud.processes)]
         seen = next((answer for answer in answers if answer is not None), None)
-        if all(answer is not None and answer.get("hosts_up", 0) >= 1 for answer in answers):
+        if all(answer is not None and answer.get("hosts_up", 0) >= 1 and answer.get("host_up", True) for answer in answers):
             return
         if running.find(state.pid_file("supervisor")) is None or exits(state, log_start) >= EXITS_MAX:
             break
