@@ -43,6 +43,8 @@ from nacre.store.schema import new_id
 SHUTDOWN_TIMEOUT_S = 5.0
 BACKLOG = 1024
 LOOPBACK = "127.0.0.1"
+LEAVE_S = 3.0
+"""How long the end of this process may wait for a store that does not answer."""
 SWITCH_INTERVAL_S = 0.0005
 M_MMAP_THRESHOLD = -3
 COLLECTOR = (5_000, 10, 100)
@@ -111,8 +113,9 @@ async def run(config: ApiConfig) -> None:
         await runner.cleanup()
     for close in reversed(cloud.closing):
         await close()
-    with contextlib.suppress(StoreError):
-        await cloud.store.write(processes.leave, cloud.process_id)
+    with contextlib.suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(LEAVE_S):
+            await cloud.store.write(processes.leave, cloud.process_id)
     cloud.store.close()
 
 

@@ -87,7 +87,8 @@ class Hub:
         heard_s = dict(self._heard_s)
         for link in (*self._thins.values(), *self._mains.values()):
             heard_s[link.host_id] = max(link.heard_s, heard_s.get(link.host_id, 0.0))
-        lately = _now_s() - self._cloud.settings.lease_s
+        moment_s = _now_s() if self._cloud.presence is None else self._cloud.presence.moment_s
+        lately = moment_s - self._cloud.settings.lease_s
         return frozenset(host_id for host_id, since_s in heard_s.items() if since_s > lately)
 
     def connected(self) -> frozenset[str]:

@@ -22,6 +22,7 @@ Watcher = Callable[[str, Any], None]
 
 GROUP_JOBS_MAX = 64
 """Jobs that share one commit."""
+CLOSE_S = 10.0
 REMEMBERED_MAX = 10_000
 """Values that `remember` keeps between two commits."""
 
@@ -191,7 +192,11 @@ class Store:
 
     def close(self) -> None:
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            # A commit that waits for a synchronous standby waits for ever. How it ended is seen by who asks next.
+            log.error("the store does not end what it is asked for: it is left")
+            return
         self._engine.close()
 
     def _write_jobs(self) -> None:

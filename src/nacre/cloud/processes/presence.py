@@ -51,6 +51,12 @@ class Presence:
         self._beats[host_id] = beat
 
     @property
+    def moment_s(self) -> float:
+        """As of when leases of hosts are judged: while the store is away nothing is heard of what other processes hear, and time stands
+        still."""
+        return min(boottime_s(), self._written_s + self._cloud.settings.lease_s / 3)
+
+    @property
     def reaches_store(self) -> bool:
         """Whether what it hears of hosts counts with the others."""
         return boottime_s() - self._written_s < self._cloud.settings.lease_s / 3
@@ -80,11 +86,11 @@ class Presence:
             log.error("the other processes took this one for dead and undid what it had under way: it ends, to begin anew")
             self._struck_out()
             return
-        if boottime_s() - self._written_s > PAUSE_MAX_S:
-            log.warning(
-                "this process knew nothing of the others for %.0f s: all leases start anew", boottime_s() - self._written_s
-            )
+        away_s = boottime_s() - self._written_s
+        if away_s > PAUSE_MAX_S:
+            log.warning("this process knew nothing of the others for %.0f s: all leases start anew", away_s)
             self._cloud.hosts.renew(await self._cloud.store.read(hosts.ids))
+            self._lives = Watch()
         self._written_s = boottime_s()
         self._cloud.hosts.recorded(beats)
         self._hear(found)
@@ -103,7 +109,7 @@ class Presence:
         self._seen = {each.id: each.heard for each in living}
         if heard:
             self._cloud.hosts.renew(heard)
-        changed = [each[:3] for each in living] != [each[:3] for each in self.processes]
+        changed = [each[:4] for each in living] != [each[:4] for each in self.processes]
         self.processes = living
         if changed:
             log.info("API processes: %s", ", ".join(f"{each.hostname} ({each.id})" for each in living))
