@@ -66,6 +66,7 @@ class Link:
                 renewed=self.cloud.presence is None,
                 examine=examine,
                 process=process_id,
+                epoch=self.cloud.store.epoch,
             )
         )
         self._begun()

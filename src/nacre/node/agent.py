@@ -103,6 +103,8 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._process = ""
         """The id of the API process that has the main stream."""
+        self._epoch = ""
+        """Of the store whose revision is known."""
         self._lease_s = 0.0
         self._peers: tuple[Peer, ...] = ()
         """The API processes, as the main stream told of them last."""
@@ -215,6 +217,9 @@ class Agent:
                 frame = decode_from_api(message.data)
                 if isinstance(frame, Welcome):
                     self._process, self._lease_s = frame.process, frame.lease_s
+                    if frame.epoch != self._epoch:
+                        # Revisions that this host has seen may be given once more, for other things.
+                        self._epoch, self._revision = frame.epoch, 0
                     self._lease.begin(frame.lease_s, renewed=frame.renewed)
                     beater = beater or asyncio.create_task(self._send_beats(websocket, frame.beat_every_s, told))
                     if frame.examine:
@@ -242,7 +247,7 @@ class Agent:
             case Desired():
                 self._fetching = False
                 self._anew = self._anew and not frame.full
-                self._revision = max(self._revision, frame.revision)
+                self._revision = frame.revision if frame.full else max(self._revision, frame.revision)
                 for item in frame.items:
                     # What is wanted again must not be said to be gone: that was before.
                     self._gone.pop((item.kind, item.id), None)

@@ -136,6 +136,8 @@ class Welcome(Struct, tag="welcome", frozen=True):
     """The host has just joined and gets no work before the node has examined it."""
     process: str = ""
     """The id of the API process at the other end."""
+    epoch: str = ""
+    """Of the store. In another one than before (a standby has become the primary) revisions may have been lost: all is to be fetched anew."""
 
 
 class Renewed(Struct, tag="renewed", frozen=True):

@@ -81,6 +81,10 @@ class Engine(Protocol):
     def hearing(self) -> bool:
         """Whether announcements of other processes come in."""
 
+    @property
+    def epoch(self) -> str:
+        """Another one after a standby has become the primary: what was committed last may be lost. As of the last write."""
+
     def lead(self, changed: Callable[[bool], None]) -> None:
         """From now on be, as soon as no other process is, the one that does what one process alone may do. `changed` is called, in any
         thread, with whether this process is it."""
@@ -151,6 +155,11 @@ class Store:
     def shared(self) -> bool:
         """Whether other processes may work over the same database."""
         return self._engine.shared
+
+    @property
+    def epoch(self) -> str:
+        """Another one after a standby has become the primary: what was committed last before that may be lost. As of the last write."""
+        return self._engine.epoch
 
     def lead(self, changed: Callable[[bool], None]) -> None:
         """Stand for the one process that does what only one may do. `changed` is called in the loop with whether this process is it: at

@@ -221,6 +221,10 @@ class PostgreSQL:
     def hearing(self) -> bool:
         return self._listener is not None and self._listener.pid != 0
 
+    @property
+    def epoch(self) -> str:
+        return self._timeline
+
     def lead(self, changed: Callable[[bool], None]) -> None:
         assert self._listener is not None
         self._listener.lead(changed)

@@ -18,3 +18,6 @@ api_processes = table(
 it lives (see `cloud.leases`). `heard` counts, for each host whose stream it holds, the signs of life that it has had from it: a host's lease is
 renewed only once that is written here, so that no other process takes for dead what this one hears. `leads`: it is the one that runs the
 sweepers. `address` is where its HTTP port is, `url` where nodes reach it by TLS; empty: nowhere."""
+
+schema_state = table("schema_state", id_column(), text("oldest"))
+"""One row: the oldest version of the schema whose code may serve over this one (see `cloud.schema`)."""

@@ -21,5 +21,12 @@ def upgrade() -> None:
         sa.Column('started_at', sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint('id', name=op.f('pk_api_processes')),
     )
+    state = op.create_table(
+        'schema_state',
+        sa.Column('id', sa.String(length=64), nullable=False),
+        sa.Column('oldest', sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint('id', name=op.f('pk_schema_state')),
+    )
+    op.bulk_insert(state, [{'id': 'schema', 'oldest': '0012'}])
     with op.batch_alter_table('hosts', schema=None) as batch_op:
         batch_op.add_column(sa.Column('stream', sa.Text(), server_default='', nullable=False))
