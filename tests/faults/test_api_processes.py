@@ -4,6 +4,8 @@ import itertools
 import json
 import random
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from nacre.cli.balancing import haproxy
 from tests.faults.storm import statuses, weather
 from tests.faults.test_simulated_kills import upload_image
 from tests.postgres import Cluster
@@ -123,3 +126,63 @@ def test_a_storm_through_processes_that_die_and_stand_still(cloud: Processes) ->
     weather(cloud, client, image, harms, servers_max=30, allowed={"ACTIVE"})
     assert statuses(first) == {}
     assert sum(row["leads"] for row in processes(first).values()) == 1
+
+
+def test_one_after_the_other_is_restarted_behind_haproxy_and_no_request_fails(cloud: Processes, tmp_path: Path) -> None:
+    first = cloud.login()
+    port = free_port()
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(haproxy(list(processes(first).values()), f"127.0.0.1:{port}", None))
+    balancer = subprocess.Popen(["/usr/sbin/haproxy", "-db", "-f", str(config)])
+    client = Client(f"http://127.0.0.1:{port}", first.token)
+    asking = Asking(client)
+    try:
+        wait_for(lambda: is_answered(client), "HAProxy to serve")
+        asking.start()
+        for name in (*APIS, *APIS):
+            cloud.kill(name, signal.SIGTERM)
+            cloud.start(name)
+            wait_for(lambda: is_whole(cloud), "every process to have a stream of every host")
+            # HAProxy looks once a second, and sends nothing to the other one's place before it has seen this one.
+            seen = asking.answered
+            wait_for(lambda seen=seen: asking.answered > seen + 100, "requests to go on")
+            time.sleep(2)
+    finally:
+        asking.stopping.set()
+        asking.join()
+        balancer.terminate()
+        balancer.wait(10)
+    assert asking.failed == []
+
+
+def is_answered(client: Client) -> bool:
+    try:
+        return client("GET", "/healthz").status == 200
+    except OSError:
+        return False
+
+
+class Asking(threading.Thread):
+    """Reads and writes, one after the other, until it is told to stop; remembers what was not answered as it should be."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(daemon=True)
+        self.client = client
+        self.answered = 0
+        self.failed: list[object] = []
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.wait(0.01):
+            for method, path, body, status in (
+                ("GET", "/compute/v2.1/servers", None, 200),
+                ("PATCH", "/identity/v3/regions/RegionOne", {"region": {"description": str(self.answered)}}, 200),
+            ):
+                try:
+                    answer = self.client(method, path, body)
+                except OSError as error:
+                    self.failed.append(error)
+                    continue
+                self.answered += 1
+                if answer.status != status:
+                    self.failed.append((method, answer.status, answer.body[:200]))
