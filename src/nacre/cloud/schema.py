@@ -46,7 +46,7 @@ __all__ = [
     "volumes",
 ]
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest migration: the schema that this code needs."""
 MIGRATIONS = Path(__file__).parent.parent / "store" / "migrations"
 

@@ -33,6 +33,10 @@ class StoreError(Exception):
     its connection was lost while it committed and nobody could tell how that ended: the message says so then."""
 
 
+class Fenced(StoreError):
+    """Others have taken this process for dead (`Store.write_while`): nothing of its transaction is left."""
+
+
 class NotStorable(ValueError):
     """A value that the database cannot keep or compare with (PostgreSQL: a NUL in a text). Nothing of the transaction is left."""
 
@@ -79,6 +83,9 @@ class Engine(Protocol):
 
     def hearing(self) -> bool:
         """Whether announcements of other processes come in."""
+
+    def write_while(self, row: sa.Select[Any]) -> None:
+        """From now on a transaction is made only if this, asked in it, finds a row; else Fenced is what comes of its jobs."""
 
     def lead(self, changed: Callable[[bool], None]) -> None:
         """From now on be, as soon as no other process is, the one that does what one process alone may do. `changed` is called, in any
@@ -150,6 +157,11 @@ class Store:
     def shared(self) -> bool:
         """Whether other processes may work over the same database."""
         return self._engine.shared
+
+    def write_while(self, row: sa.Select[Any]) -> None:
+        """From now on nothing is written but while that row is there, where other processes may take it away: what this process begins
+        after, and what it was at, raises Fenced. The values in it are texts and numbers."""
+        self._engine.write_while(row)
 
     def lead(self, changed: Callable[[bool], None]) -> None:
         """Stand for the one process that does what only one may do. `changed` is called in the loop with whether this process is it: at

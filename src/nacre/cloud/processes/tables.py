@@ -1,5 +1,7 @@
 """The API processes that serve over the store."""
 
+import sqlalchemy as sa
+
 from nacre.store.schema import id_column, integer, json, moment, table, text
 
 api_processes = table(
@@ -16,3 +18,14 @@ api_processes = table(
 it lives (see `cloud.leases`). `heard` counts, for each host whose stream it holds, the signs of life that it has had from it: a host's lease is
 renewed only once that is written here, so that no other process takes for dead what this one hears. `url` is where nodes reach it by TLS;
 empty: nowhere."""
+
+unfinished = table(
+    "unfinished",
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("ident", sa.String(80), primary_key=True),
+    text("process_id", index=True),
+    text("project_id", default=""),
+    moment("created_at"),
+)
+"""What a process has begun and only it can bring to its end: a row comes in the transaction that begins it, and goes in the one that ends it.
+`kind` says what is to be done (cloud.abandoned) when the process is gone. `project_id` where a project has so many at once and no more."""
