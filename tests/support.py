@@ -153,15 +153,16 @@ def _add_actors(conn: sa.Connection) -> None:
         assignments.add(conn, internal(), grant)
 
 
-async def run_cloud(state: Path, *, beside: RunningCloud | None = None, **settings_too: Any) -> RunningCloud:
-    """The application over a fresh store, bootstrapped, with the actors' users in it. `beside`: one more API process of that cloud, over its
-    PostgreSQL and its blobs; `state` has the same key file then."""
+async def run_cloud(state: Path, *, database: str = "", beside: RunningCloud | None = None, **settings_too: Any) -> RunningCloud:
+    """The application over a fresh store (`database`, if given), bootstrapped, with the actors' users in it. `beside`: one more API process
+    of that cloud, with the same state directory."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     base_url = f"http://127.0.0.1:{port}"
-    settings = Settings(base_url, "cafe", state, password_cost=PASSWORD_COST, **settings_too)
-    url = beside.store_url if beside else store_url(state / "nacre.sqlite")
+    public_url = beside.cloud.settings.base_url if beside else base_url
+    settings = Settings(public_url, "cafe", state, password_cost=PASSWORD_COST, **settings_too)
+    url = beside.store_url if beside else database or store_url(state / "nacre.sqlite")
     store = Store(url)
     await schema.prepare(store)
     if beside is None:
@@ -172,7 +173,7 @@ async def run_cloud(state: Path, *, beside: RunningCloud | None = None, **settin
     ident = new_id()
     await store.write(processes.register, ident, "here", "", "0", alone=not store.shared)
     store.write_while(processes.row_of(ident))
-    blobs = DirectoryBlobs((beside.cloud.settings.state if beside else state) / "blobs", ident)
+    blobs = DirectoryBlobs(state / "blobs", ident)
     cloud = Cloud(settings, store, identity.tokens.authenticate, NoHosts(), blobs=blobs, identity=identity, process_id=ident)
     cloud.closing.append(identity.close)
     tokens = {
