@@ -275,8 +275,8 @@ def test_an_exec_is_made_started_resized_and_looked_at(processes: Processes, con
     made = member("POST", f"/docker/v1.50/containers/{container}/exec", {"Cmd": ["sh"], "Tty": True, "AttachStdout": True})
     assert made.status == 201, made.body
     path = f"/docker/v1.50/exec/{made.json['Id']}"
-    assert processes.client("other")("GET", f"{path}/json").status == 404
     assert member("POST", f"{path}/start", {"Detach": True, "Tty": True}).status == 200
+    assert processes.client("other")("GET", f"{path}/json").status == 404
     for size in (10, 20):
         assert member("POST", f"{path}/resize?h={size}&w={size}").status in (200, 201)
     assert len(processes.host.sizes) == 1, "one of them went by the exec's own stream"
