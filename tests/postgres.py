@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import uuid
@@ -152,3 +153,12 @@ def store_url(path: Path) -> str:
 
 def on_postgresql() -> bool:
     return os.environ.get("NACRE_TEST_STORE") == "postgresql"
+
+
+if __name__ == "__main__":
+    # A command, with an empty database of its own in NACRE_STORE.
+    cluster = Cluster()
+    try:
+        sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, "NACRE_STORE": cluster.database()}, check=False).returncode)
+    finally:
+        cluster.close()

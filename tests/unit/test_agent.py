@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 from aiohttp import WSMsgType, web
 
-from nacre.node.agent import Agent, Host, LocalApi
+from nacre.node.agent import Agent, Host
+from nacre.node.api import Api, Way
 from nacre.node.runtimes.simulated import SimulatedGuests, SimulatedNetwork, SimulatedVolumes
 from nacre.protocol import Desired, Recorded, Report, Welcome, decode_from_node, encode
 from nacre.protocol.messages import Capacity, Gone
@@ -67,7 +69,7 @@ async def front_door() -> AsyncIterator[FrontDoor]:
         path = Path(folder, "socket")
         await web.UnixSite(runner, str(path)).start()
         host = Host(IDENT, "one", "boot", Capacity(1, 1, 1), ("simulated",), "simulated")
-        api = LocalApi(str(path), os.getuid(), IDENT)
+        api = Api(IDENT, Way("http://nacre", aiohttp.UnixConnector(str(path)), os.getuid()))
         agent = Agent(host, api, SimulatedGuests(), SimulatedNetwork(), SimulatedVolumes())
         running = asyncio.create_task(agent.run())
         try:

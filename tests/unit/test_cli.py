@@ -16,6 +16,7 @@ import pytest
 
 from nacre.cli import busybox, images, processes, provision, subnets, tiers
 from nacre.cli.__main__ import COMMANDS
+from nacre.cli.asked import Asked
 from nacre.cli.state import FORMAT, Cloud, State, write
 
 ROUTES = """Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
@@ -150,7 +151,7 @@ def test_a_directory_that_is_not_a_clouds_is_left_alone(tmp_path: Path) -> None:
 def test_a_directory_with_files_but_no_cloud_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     with pytest.raises(click.ClickException, match="not empty"):
-        provision.settle(State(tmp_path), None, 3)
+        provision.settle(State(tmp_path), Asked(simulate=3))
 
 
 def test_cloud_json_is_what_it_was(tmp_path: Path) -> None:

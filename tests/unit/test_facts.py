@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nacre.node.facts import Facts
+from nacre.node.facts import Facts, Told
 from nacre.node.facts.external import FILE_BYTES_MAX, ExternalFacts, parse
 from nacre.node.facts.overload import CpuMeter
 from nacre.node.facts.source import Source
@@ -175,16 +175,17 @@ def test_what_cannot_be_read_as_facts(data: bytes) -> None:
 
 def test_only_what_changed_is_sent(folder: Path) -> None:
     facts = Facts([folder], given={"virtual": "simulated", "hostname": "sim-1"})
-    assert facts.all() == {"virtual": "simulated", "hostname": "sim-1"}
+    told = Told(facts.all)
+    assert told.first == {"virtual": "simulated", "hostname": "sim-1"}
     facts.refresh()
-    assert facts.changes() == {}
+    assert told.changes() == {}
     (folder / "x.txt").write_text("virtual=virtualbox\nrack=7\n")
     facts.refresh()
-    assert facts.changes() == {"virtual": "virtualbox", "rack": "7"}
-    assert facts.changes() == {}
+    assert told.changes() == {"virtual": "virtualbox", "rack": "7"}
+    assert told.changes() == {}
     (folder / "x.txt").unlink()
     facts.refresh()
-    assert facts.changes() == {"virtual": "simulated", "rack": None}
+    assert told.changes() == {"virtual": "simulated", "rack": None}
 
 
 def test_this_hosts_facts_are_whole(folder: Path) -> None:

@@ -42,6 +42,9 @@ from nacre.store.schema import new_id
 
 SHUTDOWN_TIMEOUT_S = 5.0
 BACKLOG = 1024
+LOOPBACK = "127.0.0.1"
+LEAVE_S = 3.0
+"""How long the end of this process may wait for a store that does not answer."""
 SWITCH_INTERVAL_S = 0.0005
 M_MMAP_THRESHOLD = -3
 COLLECTOR = (5_000, 10, 100)
@@ -83,13 +86,14 @@ async def run(config: ApiConfig) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(config.gateway_socket)
     await web.UnixSite(runners[1], config.gateway_socket).start()
-    await web.TCPSite(runners[0], config.bind, config.port, backlog=BACKLOG).start()
+    for address in dict.fromkeys((LOOPBACK, config.bind)):
+        await web.TCPSite(runners[0], address, config.port, backlog=BACKLOG).start()
     if config.docker_sockets:
         await Sites(cloud, Path(config.docker_sockets)).start()
     if config.docker_tcp_port:
         await serve_tcp(cloud, "demo", config.docker_tcp_port)
     if config.nodes_port:
-        context = cloud.identity.authority.server_context(("nacre",), file="nodes.pem", strangers=True)
+        context = cloud.identity.authority.server_context(("nacre",), file=f"nodes{config.process}.pem", strangers=True)
         await web.TCPSite(runners[1], config.nodes_bind or None, config.nodes_port, backlog=BACKLOG, ssl_context=context).start()
     if config.docker_tls_port:
         await serve_tls(cloud, config.bind, config.docker_tls_port)
@@ -109,8 +113,9 @@ async def run(config: ApiConfig) -> None:
         await runner.cleanup()
     for close in reversed(cloud.closing):
         await close()
-    with contextlib.suppress(StoreError):
-        await cloud.store.write(processes.leave, cloud.process_id)
+    with contextlib.suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(LEAVE_S):
+            await cloud.store.write(processes.leave, cloud.process_id)
     cloud.store.close()
 
 
@@ -127,7 +132,8 @@ async def open_cloud(config: ApiConfig, hub: Hub, stop: Callable[[], None]) -> C
         config.public_url,
         config.cloud_id,
         config.state,
-        config.region,
+        region=config.region,
+        host_id=config.host_id,
         strategy=config.strategy,
         lease_s=config.hosts.lease_s,
         security=config.security_compliance,
@@ -140,9 +146,12 @@ async def open_cloud(config: ApiConfig, hub: Hub, stop: Callable[[], None]) -> C
     await store.write(flavors.bootstrap)
     await store.write(_first_networks, config.external)
     identity = open_identity(store, settings)
-    ident = _process_id(config.state)
+    ident = _process_id(config)
     url = config.nodes_url if config.nodes_port else ""
-    await store.write(processes.register, ident, socket.gethostname(), url, __version__, alone=not store.shared)
+    process = processes.Process(
+        ident, socket.gethostname(), f"{config.bind}:{config.port}", url, __version__, leads=not store.shared
+    )
+    await store.write(processes.register, process, alone=not store.shared)
     store.write_while(processes.row_of(ident))
     blobs = DirectoryBlobs(config.blobs, ident)
     cloud = Cloud(settings, store, identity.tokens.authenticate, hub, identity=identity, blobs=blobs, process_id=ident)
@@ -154,9 +163,9 @@ async def open_cloud(config: ApiConfig, hub: Hub, stop: Callable[[], None]) -> C
     return cloud
 
 
-def _process_id(state: Path) -> str:
+def _process_id(config: ApiConfig) -> str:
     """Of this API process, through all its restarts: what its predecessor had under way was its own."""
-    path = state / "process-id"
+    path = config.state / f"process-id{config.process}"
     with contextlib.suppress(FileNotFoundError):
         return path.read_text().strip()
     path.write_text(made := new_id())

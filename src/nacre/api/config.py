@@ -63,6 +63,12 @@ class ApiConfig(Struct, frozen=True):
     """From where images may be fetched."""
     store_file: str = ""
     """A file with the URL of the PostgreSQL database that is the store, its password included; empty: SQLite in `state_dir`."""
+    process: str = ""
+    """What tells this API process from others in the same `state_dir`; empty for the first."""
+    blobs_dir: str = ""
+    """Where image bytes lie, which all API processes share; empty: in `state_dir`."""
+    host_id: str = ""
+    """The host of this machine, if it is a real one."""
     bind: str = "127.0.0.1"
     region: str = "RegionOne"
 
@@ -81,7 +87,7 @@ class ApiConfig(Struct, frozen=True):
 
     @property
     def blobs(self) -> Path:
-        return self.state / "blobs"
+        return Path(self.blobs_dir) if self.blobs_dir else self.state / "blobs"
 
     @property
     def keys(self) -> Path:

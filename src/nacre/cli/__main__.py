@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("nacre.cli.doctor:doctor", "Check this machine by trying, and name the remedies."),
     "join": ("nacre.cli.join:join", "Make this machine a host of a cloud that serves elsewhere."),
     "lab": ("nacre.cli.lab.command:lab", "Make a cloud of several hosts on this machine, and hurt it."),
+    "api": ("nacre.cli.api:api", "Show the API processes; let other machines have some."),
     "host": ("nacre.cli.host:host", "Show hosts, let others join, cordon, remove and label them."),
     "server": ("nacre.cli.server:server", "Explain where servers and containers were placed."),
     "facts": ("nacre.cli.facts:facts", "Show what the hosts know of themselves."),

@@ -93,6 +93,16 @@ class Client:
         self.token = ""
         self.project_id = ""
         self.endpoints: dict[str, str] = {}
+        self._places = ("", "")
+
+    def go_by(self, public: str, local: str) -> None:
+        """Ask at another place than clients are told."""
+        self._places = (public, local)
+        self.auth = {**self.auth, "auth_url": self._local(self.auth["auth_url"])}
+
+    def _local(self, url: str) -> str:
+        public, local = self._places
+        return local + url.removeprefix(public) if public and url.startswith(public) else url
 
     def authenticate(self) -> None:
         auth = self.auth
@@ -109,7 +119,7 @@ class Client:
         for service in token["catalog"]:
             for endpoint in service["endpoints"]:
                 if endpoint["interface"] == "public" and endpoint["region_id"] == self.region:
-                    self.endpoints[service["type"]] = endpoint["url"].rstrip("/")
+                    self.endpoints[service["type"]] = self._local(endpoint["url"].rstrip("/"))
 
     def url(self, service: str, path: str) -> str:
         """`path` begins after the service's version (`/servers`)."""
@@ -147,7 +157,12 @@ class Client:
 
 def connect(state: State, cloud: str = "nacre-admin") -> Client:
     """A session of one of the clouds in the state directory's clouds.yaml."""
-    return Client(cloud, read_clouds(state.clouds_yaml)[cloud])
+    client = Client(cloud, read_clouds(state.clouds_yaml)[cloud])
+    known = state.load()
+    if known is not None and known.public_url:
+        # What balances among the API processes may not be there yet, or any more: this machine's own is.
+        client.go_by(known.public_url, known.url)
+    return client
 
 
 def read_clouds(path: Path) -> dict[str, Any]:

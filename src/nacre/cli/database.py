@@ -4,7 +4,7 @@ import asyncio
 import grp
 import pwd
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,24 @@ def empty(url: str) -> None:
         from nacre.cloud.schema import drop
 
         asyncio.run(store.alone(drop))
+
+
+def leave(url: str, process_ids: Iterable[str]) -> list[str]:
+    """Strike out API processes that will not come back. Returns the machines of those that are left. Raises ClickException."""
+    with _opened(url) as store:
+        import sqlalchemy as sa
+
+        from nacre.cloud.processes import operations
+        from nacre.cloud.processes.tables import api_processes
+
+        def left(conn: sa.Connection) -> list[str]:
+            if not sa.inspect(conn).has_table(api_processes.name):
+                return []
+            for ident in process_ids:
+                operations.leave(conn, ident)
+            return [process.hostname for process in operations.listed(conn)]
+
+        return asyncio.run(store.write(left))
 
 
 @contextmanager

@@ -81,11 +81,20 @@ def remove(state: State, cloud: Cloud) -> None:
 
 
 def empty_store(state: State, cloud: Cloud) -> None:
-    """The database is its owner's: what the cloud made in it goes."""
+    """The database is its owner's: what the cloud made in it goes, unless API processes of other machines are noted in it."""
     from nacre.cli import database
 
+    own = [path.read_text().strip() for path in state.api.glob("process-id*")]
     try:
-        database.empty(database.url_of(state, cloud))
+        others = database.leave(database.url_of(state, cloud), own)
+        if others:
+            say(f"API processes of other machines serve over {cloud.store}, or did: {', '.join(others)}. It stays as it is.")
+        else:
+            database.empty(database.url_of(state, cloud))
+            if cloud.blobs:
+                # The last one that had a part in it: what the API processes shared goes too.
+                for entry in Path(cloud.blobs).iterdir():
+                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     except click.ClickException as error:
         raise click.ClickException(
             f"{cloud.store} could not be emptied ({error.message}); once it answers, `{COMMAND} down --purge` may be repeated"

@@ -13,16 +13,17 @@ READ_BYTES_MAX = 1 << 20
 
 
 @click.command()
-@click.argument("which", type=click.Choice(["api", "node", "supervisor"]), required=False)
+@click.argument("which", metavar="[api|api-N|node|supervisor]", required=False)
 @state_option
 @click.option("-f", "--follow", is_flag=True, help="Go on showing new lines, until Ctrl-C.")
 @click.option("-n", "--lines", "count", type=click.IntRange(0, 100_000), default=100, show_default=True)
 def logs(which: str | None, directory: Path | None, follow: bool, count: int) -> None:
     """Show what the API and node processes logged."""
     state = opened(directory)
-    if state.load() is None:
-        state.require()
-    names = [which] if which else ["api", "node"]
+    cloud = state.load() or state.require()
+    if which not in (None, *cloud.api_names, "node", "supervisor"):
+        raise click.UsageError(f"{which}: there are {', '.join((*cloud.api_names, 'node', 'supervisor'))}")
+    names = [which] if which else [*cloud.api_names, "node"]
     paths = {name: state.log_file(name) for name in names}
     positions: dict[str, int] = {}
     for name, path in paths.items():

@@ -45,6 +45,7 @@ PACKAGES = (
     Package("bind9-dnsutils", "dig", "test", "asks the networks' resolvers"),
     Package("faketime", "faketime", "test", "lets a process's clock jump"),
     Package("postgresql", "pg_ctlcluster", "test", "the store of some tests' clouds"),
+    Package("haproxy", "haproxy", "test", "balances among several API processes"),
     Package("git", "git", "test", "names the files that test_tidy looks at"),
 )
 

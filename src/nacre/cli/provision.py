@@ -17,9 +17,10 @@ import click
 import msgspec
 
 from nacre.api.config import ApiConfig, Bootstrap
-from nacre.cli import database, source, subnets
+from nacre.cli import database, peers, source, subnets
 from nacre.cli import settings as operator_settings
-from nacre.cli.host import parse_place, reachable
+from nacre.cli.asked import Asked
+from nacre.cli.host import bracketed, reachable
 from nacre.cli.state import API_USER, FACTS, Cloud, State, register, registered, say, write
 from nacre.cloud.scheduler import Strategy
 from nacre.node.config import NodeConfig
@@ -109,8 +110,8 @@ def write_secrets(state: State, cloud: Cloud) -> None:
     first = msgspec.json.decode(state.bootstrap.read_bytes(), type=Bootstrap)
     for path, content in ((state.clouds_yaml, clouds_yaml(cloud, first)), (state.openrc, openrc(state, cloud, first))):
         if path.exists():
-            # An operator may have changed a password here; only the port is ours to change.
-            content = re.sub(r"http://127\.0\.0\.1:\d+", cloud.url, path.read_text())
+            # An operator may have changed a password here; only where the cloud serves is ours to change.
+            content = re.sub(r"https?://[^\s\"]+(?=/identity/v3)", cloud.public, path.read_text())
         write(path, content, mode=0o600)
 
 
@@ -123,7 +124,7 @@ def clouds_yaml(cloud: Cloud, first: Bootstrap) -> str:
         lines += [
             f"  {name}:",
             "    auth:",
-            f"      auth_url: {cloud.url}/identity/v3",
+            f"      auth_url: {cloud.public}/identity/v3",
             f"      username: {user}",
             f"      password: {json.dumps(password)}",
             f"      project_name: {project}",
@@ -137,7 +138,7 @@ def clouds_yaml(cloud: Cloud, first: Bootstrap) -> str:
 
 def openrc(state: State, cloud: Cloud, first: Bootstrap) -> str:
     values = {
-        "OS_AUTH_URL": f"{cloud.url}/identity/v3",
+        "OS_AUTH_URL": f"{cloud.public}/identity/v3",
         "OS_USERNAME": "demo",
         "OS_PASSWORD": first.demo_password,
         "OS_PROJECT_NAME": "demo",
@@ -155,24 +156,9 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
     account = pwd.getpwnam(cloud.user)
     node_user = cloud.user if cloud.simulated_hosts else pwd.getpwuid(os.geteuid()).pw_name
     node_account = pwd.getpwnam(node_user)
-    api = ApiConfig(
-        state_dir=str(state.api),
-        cloud_id=cloud.cloud_id,
-        port=cloud.port,
-        public_url=cloud.url,
-        gateway_socket=str(state.gateway_socket),
-        node_uids=(node_account.pw_uid,),
-        external=subnets.external(cloud.external_cidr),
-        bootstrap_file=str(state.bootstrap),
-        docker_sockets=str(state.docker),
-        docker_tcp_port=cloud.docker_tcp_port,
-        docker_tls_port=cloud.docker_tls_port,
-        nodes_bind=cloud.nodes_address,
-        nodes_port=cloud.nodes_port,
-        strategy=cast(Strategy, cloud.strategy),
-        store_file=str(state.store) if cloud.store else "",
-        **operator_settings.groups(cloud.settings),
-    )
+    for number, name in enumerate(cloud.api_names):
+        api = api_config(state, cloud, number, node_account.pw_uid)
+        write(state.run / f"{name}.json", msgspec.json.encode(api).decode(), mode=0o640, gid=account.pw_gid)
     node = NodeConfig(
         host_id=cloud.host_id,
         cloud_id=cloud.cloud_id,
@@ -185,7 +171,6 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
         facts=(str(FACTS), str(state.facts)),
         external=cloud.external_device,
     )
-    write(state.api_config, msgspec.json.encode(api).decode(), mode=0o640, gid=account.pw_gid)
     write(
         state.node_config,
         msgspec.json.encode(node).decode(),
@@ -194,10 +179,39 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
     )
     root = os.geteuid() == 0
     children = [
-        child(state, code, "api", state.api_config, cloud.user if root else None),
+        *(child(state, code, name, state.run / f"{name}.json", cloud.user if root else None) for name in cloud.api_names),
         child(state, code, "node", state.node_config, node_user if root and cloud.simulated_hosts else None),
     ]
     write(state.supervisor_config, json.dumps({"run": str(state.run), "children": children}), mode=0o600)
+
+
+def api_config(state: State, cloud: Cloud, number: int, node_uid: int) -> ApiConfig:
+    """Of the API process of that number on this machine; the first one has what there is once on a machine."""
+    is_first = number == 0
+    nodes_port = cloud.nodes_port + number if cloud.nodes_port else 0
+    return ApiConfig(
+        state_dir=str(state.api),
+        process="" if is_first else str(number + 1),
+        cloud_id=cloud.peer_of or cloud.cloud_id,
+        port=cloud.port + number,
+        bind=cloud.bind or "127.0.0.1",
+        host_id="" if cloud.simulated_hosts else cloud.host_id,
+        public_url=cloud.public,
+        gateway_socket=str(state.gateway_socket) if is_first else str(state.api / f"gateway-{number + 1}.sock"),
+        node_uids=(node_uid,),
+        external=subnets.external(cloud.external_cidr),
+        bootstrap_file=str(state.bootstrap),
+        docker_sockets=str(state.docker) if is_first else "",
+        docker_tcp_port=cloud.docker_tcp_port if is_first else 0,
+        docker_tls_port=cloud.docker_tls_port + number if cloud.docker_tls_port else 0,
+        nodes_bind=cloud.nodes_address,
+        nodes_port=nodes_port,
+        nodes_url=f"https://{bracketed(cloud.nodes_address)}:{nodes_port}" if cloud.nodes_address else "",
+        blobs_dir=cloud.blobs,
+        strategy=cast(Strategy, cloud.strategy),
+        store_file=str(state.store) if cloud.store else "",
+        **operator_settings.groups(cloud.settings),
+    )
 
 
 def child(state: State, code: Path, name: str, config: Path, user: str | None) -> dict[str, object]:
@@ -205,63 +219,32 @@ def child(state: State, code: Path, name: str, config: Path, user: str | None) -
     env = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
-        "HOME": str(state.api if name == "api" else state.node),
+        "HOME": str(state.node if name == "node" else state.api),
         "PYTHONPATH": str(code),
         "PYTHONUNBUFFERED": "1",
     }
-    command = [sys.executable, "-m", f"nacre.{name}", "--config", str(config)]
+    command = [sys.executable, "-m", "nacre.node" if name == "node" else "nacre.api", "--config", str(config)]
     return {"name": name, "command": command, "env": env, "user": user, "log": str(state.log_file(name))}
 
 
-def settle(
-    state: State,
-    port: int | None,
-    simulate: int | None,
-    docker_tcp: int | None = None,
-    docker_tls: int | None = None,
-    strategy: str | None = None,
-    settings: tuple[str, ...] = (),
-    nodes: str | None = None,
-    external: str | None = None,
-    store: str | None = None,
-) -> Cloud:
-    """The cloud of a state directory as it shall run now: made at the first start, otherwise with the port that was asked for."""
+def settle(state: State, asked: Asked) -> Cloud:
+    """The cloud of a state directory as it shall run now: made at the first start, otherwise as before but for what was asked for."""
     cloud = state.load()
     if cloud is None:
         if state.dir.exists() and any(path != state.lock for path in state.dir.iterdir()):
             raise click.ClickException(f"{state.dir} is not empty and holds no cloud: choose another --state")
-        cloud = new_cloud(port, simulate or 0)
-        if store is not None:
-            database.check_empty(store)
-            cloud.store = database.without_password(store)
-    elif store is not None:
-        database.check_change(cloud, store)
-        cloud.store = database.without_password(store)
-    if simulate is not None and bool(simulate) != bool(cloud.simulated_hosts):
-        kind = "simulated" if cloud.simulated_hosts else "real"
-        raise click.ClickException(f"the cloud in {state.dir} has {kind} guests and keeps them: make another with --state DIR")
-    if port is not None and port != cloud.port:
-        if not subnets.port_free(port):
-            raise click.ClickException(f"port {port} is in use on this machine: choose another with --port")
-        cloud.port = port
-    if docker_tcp is not None:
-        cloud.docker_tcp_port = docker_tcp
-    if docker_tls is not None:
-        if docker_tls and not subnets.port_free(docker_tls):
-            raise click.ClickException(f"port {docker_tls} is in use on this machine: choose another with --docker-tls")
-        cloud.docker_tls_port = docker_tls
-    if nodes is not None:
-        address, place = parse_place(nodes)
-        if place and not subnets.port_free(place):
-            raise click.ClickException(f"port {place} is in use on this machine: choose another with --nodes")
-        cloud.nodes_address, cloud.nodes_port = address, place
-    if external is not None:
-        if external and external not in {name for _, name in socket.if_nameindex()}:
-            raise click.UsageError(f"--external {external}: there is no such network device here")
-        cloud.external_device = external
-    cloud.strategy = strategy or cloud.strategy
-    cloud.settings = operator_settings.merged(cloud.settings, settings)
-    cloud.simulated_hosts = simulate or cloud.simulated_hosts
+        cloud = new_cloud(asked.port, asked.simulate or 0)
+        if asked.peer is not None:
+            peers.begin(cloud, asked)
+        elif asked.store is not None:
+            database.check_empty(asked.store)
+            cloud.store = database.without_password(asked.store)
+    elif asked.peer is not None:
+        raise click.ClickException(f"{state.dir} holds a cloud already: choose another --state for further API processes")
+    elif asked.store is not None:
+        database.check_change(cloud, asked.store)
+        cloud.store = database.without_password(asked.store)
+    change(state, cloud, asked)
     check_place(state, cloud)
     # From here on `down --purge` can undo whatever is half made.
     state.save(cloud)
@@ -269,7 +252,51 @@ def settle(
         register(cloud.cloud_id, state.dir)
         ensure_user()
     make_directories(state, cloud)
+    if asked.peer is not None:
+        peers.take(state, cloud, asked.peer)
     write_secrets(state, cloud)
-    if store is not None:
-        database.keep(state, cloud, store)
+    if asked.store is not None:
+        database.keep(state, cloud, asked.store)
+    peers.mark_blobs(state, cloud)
     return cloud
+
+
+def change(state: State, cloud: Cloud, asked: Asked) -> None:
+    """What was asked for becomes so, in memory. Raises ClickException for what cannot be."""
+    if asked.simulate is not None and bool(asked.simulate) != bool(cloud.simulated_hosts):
+        kind = "simulated" if cloud.simulated_hosts else "real"
+        raise click.ClickException(f"the cloud in {state.dir} has {kind} guests and keeps them: make another with --state DIR")
+    if asked.blobs is not None and str(asked.blobs.absolute()) != cloud.blobs:
+        if state.blobs.exists() or cloud.blobs:
+            raise click.ClickException("image bytes are there already: where they lie is said at the first start")
+        cloud.blobs = str(asked.blobs.absolute())
+    place = asked.place
+    for option, before, wanted in (
+        ("--port", cloud.port, asked.port),
+        ("--docker-tls", 0, asked.docker_tls),
+        ("--nodes", 0, place and place[1]),
+    ):
+        if wanted and wanted != before and not subnets.port_free(wanted):
+            raise click.ClickException(f"port {wanted} is in use on this machine: choose another with {option}")
+    if asked.external and asked.external not in {name for _, name in socket.if_nameindex()}:
+        raise click.UsageError(f"--external {asked.external}: there is no such network device here")
+    for name, value in (
+        ("port", asked.port),
+        ("docker_tcp_port", asked.docker_tcp),
+        ("docker_tls_port", asked.docker_tls),
+        ("nodes_address", place and place[0]),
+        ("nodes_port", place and place[1]),
+        ("external_device", asked.external),
+        ("strategy", asked.strategy),
+        ("simulated_hosts", asked.simulate),
+        ("public_url", peers.checked_url(asked.url)),
+        ("bind", peers.checked_address(asked.bind)),
+        ("processes", asked.processes),
+    ):
+        if value is not None:
+            setattr(cloud, name, value)
+    cloud.settings = operator_settings.merged(cloud.settings, asked.settings)
+    if (cloud.processes > 1 or cloud.peer_of) and not (cloud.store and cloud.nodes_port and cloud.nodes_address):
+        raise click.ClickException(
+            "several API processes need a store that they share and an address for nodes: --store URL --nodes ADDRESS:PORT"
+        )

@@ -73,11 +73,32 @@ class Cloud:
     """The PostgreSQL database that is the store, without its password (secrets/store has it whole); empty: SQLite in this directory."""
     settings: dict[str, str] = field(default_factory=dict)
     """What the operator set with `up --set`."""
+    public_url: str = ""
+    """Where clients reach the API processes, through what balances among them; empty: at the one of this machine."""
+    bind: str = ""
+    """An address of this machine at which the APIs serve besides loopback; empty: at loopback alone."""
+    processes: int = 1
+    """How many API processes there are on this machine: at `port` and the ports after it, for nodes likewise."""
+    blobs: str = ""
+    """The directory of image bytes that all API processes share; empty: one in this state directory."""
+    peer_of: str = ""
+    """The id of the cloud of which this machine has further API processes; `cloud_id` is then this machine's own."""
     format: str = FORMAT
 
     @property
     def url(self) -> str:
+        """Of the first API process of this machine."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def public(self) -> str:
+        """What clients are told."""
+        return self.public_url or self.url
+
+    @property
+    def api_names(self) -> list[str]:
+        """Of the API processes of this machine, as their pid files and logs bear them."""
+        return ["api", *(f"api-{number}" for number in range(2, self.processes + 1))]
 
 
 class State:
@@ -99,6 +120,7 @@ class State:
         self.code = self.dir / "code"
         self.facts = self.dir / "facts.d"
         self.gateway_socket = self.api / "gateway.sock"
+        self.blobs = self.api / "blobs"
         self.api_config = self.run / "api.json"
         self.node_config = self.run / "node.json"
         self.supervisor_config = self.run / "supervisor.json"

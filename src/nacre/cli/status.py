@@ -14,7 +14,6 @@ from nacre.cli.up import health
 
 HOSTS_SHOWN_MAX = 20
 HOST_COLUMNS = ("host", "state", "guests", "vcpus claimed", "memory claimed (MB)")
-NAMES = ("api", "node", "supervisor")
 
 COUNT_MAX = 1000
 """The longest page of images that is asked for: as many are shown as `1000 or more`."""
@@ -43,7 +42,7 @@ def status(directory: Path | None, form: str) -> None:
     seen = health(cloud)
     report = {
         "state": str(state.dir),
-        "url": cloud.url,
+        "url": cloud.public,
         "cloud_id": cloud.cloud_id,
         "external_subnet": cloud.external_cidr,
         "serves": seen is not None,
@@ -95,7 +94,8 @@ def show_joined(state: State, cloud: Cloud, form: str) -> None:
 def process_rows(state: State) -> list[dict[str, Any]]:
     """The processes of the cloud; pid None for one that does not run."""
     rows = []
-    for name in NAMES:
+    cloud = state.load()
+    for name in (*(cloud.api_names if cloud else ("api",)), "node", "supervisor"):
         process = processes.find(state.pid_file(name))
         pss = processes.pss_kib(process.pid) if process else None
         rows.append({"name": name, "pid": process.pid if process else None, "pss_mb": round(pss / 1024, 1) if pss else None})

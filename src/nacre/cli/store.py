@@ -41,7 +41,7 @@ def move(directory: Path | None, store: str) -> None:
     cloud = state.require()
     database.check_given(store)
     with locked(state):
-        for name in ("supervisor", "api"):
+        for name in ("supervisor", *cloud.api_names):
             if processes.find(state.pid_file(name)) is not None:
                 raise click.ClickException(f"the cloud runs; first: {COMMAND} down{state.option}")
         if cloud.store:

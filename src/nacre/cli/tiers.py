@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,14 @@ import click
 from nacre.cli import packages
 from nacre.cli.state import say
 
+Tell = Callable[[str], None]
+"""What is done with each line of a tier's output."""
+
+GROUPS: tuple[tuple[tuple[str, ...], ...], ...] = (
+    (("functional",), ("lint", "unit", "postgresql")),
+    (("node", "faults", "conformance"),),
+)
+"""Lanes side by side, then those after them. What works on the kernel's own things has the machine to itself."""
 TIERS = ("unit", "functional", "postgresql", "node", "faults")
 POSTGRESQL = (
     "unit/test_migrations.py",
@@ -66,24 +75,49 @@ def test(tiers: tuple[str, ...], everything: bool) -> None:
         raise click.ClickException("the tests are in a clone of the repository: run its ./nacre test")
     if os.geteuid() == 0:
         packages.ensure("node", "test")
+    chosen = tiers or ("lint", *TIERS, "conformance")
     total = Totals()
-    for tier in tiers or ("lint", *TIERS, "conformance"):
-        began = time.monotonic()
-        result = run(clone, tier, everything)
-        say(f"--- {tier}: {result} ({time.monotonic() - began:.0f} s)")
-        total.add(result)
+    for group in GROUPS:
+        lanes = [wanted for lane in group if (wanted := [tier for tier in lane if tier in chosen])]
+        with ThreadPoolExecutor(max(1, len(lanes))) as pool:
+            # The first lane is seen as it goes; of the others, each tier once it has ended.
+            running = [pool.submit(run_lane, clone, lane, everything, number == 0) for number, lane in enumerate(lanes)]
+            for each in running:
+                total.add(each.result())
     click.echo(str(total))
     if total.failed:
         raise SystemExit(1)
 
 
-def run(clone: Path, tier: str, everything: bool) -> Totals:
+def run_lane(clone: Path, tiers: Sequence[str], everything: bool, seen: bool) -> Totals:
+    """Run these tiers, one after the other."""
+    total = Totals()
+    for tier in tiers:
+        lines: list[str] = []
+        began = time.monotonic()
+        result = run(clone, tier, everything, say if seen else lines.append)
+        for line in [*lines, f"--- {tier}: {result} ({time.monotonic() - began:.0f} s)"]:
+            say(line)
+        total.add(result)
+    return total
+
+
+def run(clone: Path, tier: str, everything: bool, tell: Tell) -> Totals:
     """Run one tier, whatever it is made of."""
     if tier == "lint":
-        return lint(clone)
+        return lint(clone, tell)
     if tier == "conformance":
-        return follow(clone, [sys.executable, "-m", "nacre.cli", "conformance", *(["--all"] if everything else [])])
-    return run_tier(clone, tier, everything)
+        return conformance(clone, everything, tell)
+    return run_tier(clone, tier, everything, tell)
+
+
+def conformance(clone: Path, everything: bool, tell: Tell) -> Totals:
+    """Over SQLite, and over PostgreSQL by two API processes behind HAProxy."""
+    command = [sys.executable, "-m", "nacre.cli", "conformance", *(["--all"] if everything else [])]
+    totals = follow(clone, command, tell)
+    if os.geteuid() == 0:
+        totals.add(follow(clone, [sys.executable, "-m", "tests.postgres", *command, "--processes", "2"], tell))
+    return totals
 
 
 def linters(clone: Path) -> list[tuple[str, list[str]]]:
@@ -102,7 +136,7 @@ def environment(clone: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{clone / 'src'}:{clone}"}
 
 
-def lint(clone: Path) -> Totals:
+def lint(clone: Path, tell: Tell) -> Totals:
     """Each linter counts as one."""
     totals = Totals()
     for name, command in linters(clone):
@@ -111,26 +145,26 @@ def lint(clone: Path) -> Totals:
         )
         if done.returncode:
             totals.failed += 1
-            say(f"{name} failed:\n{done.stdout}{done.stderr}")
+            tell(f"{name} failed:\n{done.stdout}{done.stderr}")
         else:
             totals.passed += 1
     return totals
 
 
-def run_tier(clone: Path, tier: str, everything: bool) -> Totals:
+def run_tier(clone: Path, tier: str, everything: bool, tell: Tell) -> Totals:
     """Runs pytest on one tier, its output as it comes. A tier that could not run counts as one failure."""
     if tier == "postgresql":
         files = [f"tests/{name}" for name in POSTGRESQL]
-        return follow(clone, [sys.executable, "-m", "pytest", "--color=no", *files], {"NACRE_TEST_STORE": "postgresql"})
+        return follow(clone, [sys.executable, "-m", "pytest", "--color=no", *files], tell, {"NACRE_TEST_STORE": "postgresql"})
     if not any((clone / "tests" / tier).rglob("test_*.py")):
-        say(f"tests/{tier} holds no test")
+        tell(f"tests/{tier} holds no test")
         return Totals(failed=1)
     chosen = [] if everything else ["-m", "not slow"]
     command = [sys.executable, "-m", "pytest", "--color=no", f"tests/{tier}", *chosen]
-    return follow(clone, command)
+    return follow(clone, command, tell)
 
 
-def follow(clone: Path, command: list[str], more: Mapping[str, str] | None = None) -> Totals:
+def follow(clone: Path, command: list[str], tell: Tell, more: Mapping[str, str] | None = None) -> Totals:
     """Run a command that counts its tests in its last line, its output as it comes."""
     last = ""
     with subprocess.Popen(
@@ -138,7 +172,7 @@ def follow(clone: Path, command: list[str], more: Mapping[str, str] | None = Non
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            say(line.rstrip())
+            tell(line.rstrip())
             last = line if OUTCOME.search(line) else last
         code = process.wait(timeout=TIER_WAIT_S)
     totals = counted(last)

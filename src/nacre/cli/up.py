@@ -13,9 +13,10 @@ from typing import Any
 
 import click
 
-from nacre.cli import database, packages, processes
+from nacre.cli import database, packages
+from nacre.cli import processes as running
+from nacre.cli.asked import Asked, check_running
 from nacre.cli.client import ApiError, send
-from nacre.cli.host import parse_place
 from nacre.cli.state import COMMAND, Cloud, State, opened, say, state_option
 
 READY_WAIT_S = 90.0
@@ -73,6 +74,37 @@ LOG_TAIL_LINES = 15
     " a password comes by the environment, as NACRE_STORE. See also `store move`.",
 )
 @click.option(
+    "--url",
+    metavar="URL",
+    help="Where clients reach the cloud, where that is not this machine: what balances among several API processes ('': here)."
+    " Kept for the next start.",
+)
+@click.option(
+    "--bind",
+    metavar="ADDRESS",
+    help="An address of this machine at which the APIs serve, besides loopback ('': none). Kept for the next start.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 16),
+    metavar="N",
+    help="So many API processes on this machine, at the port and those after it; more than one needs PostgreSQL and --nodes. Kept for"
+    " the next start.",
+)
+@click.option(
+    "--blobs",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIRECTORY",
+    help="Where image bytes lie, for a first start: a directory that the API processes of several machines share.",
+)
+@click.option(
+    "--from",
+    "peer",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="Be further API processes of the cloud that wrote FILE (`nacre api export`), for a first start.",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -91,6 +123,11 @@ def up(
     external: str | None,
     strategy: str | None,
     store: str | None,
+    url: str | None,
+    bind: str | None,
+    processes: int | None,
+    blobs: Path | None,
+    peer: Path | None,
     settings: tuple[str, ...],
 ) -> None:
     """Start a cloud on this machine, or say that it runs.
@@ -111,7 +148,25 @@ def up(
         require_root(state)
         packages.ensure("node")
     with locked(state):
-        cloud, started = start(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, external, store)
+        cloud, started = start(
+            state,
+            Asked(
+                port=port,
+                simulate=simulate,
+                docker_tcp=docker_tcp,
+                docker_tls=docker_tls,
+                strategy=strategy,
+                settings=settings,
+                nodes=nodes,
+                external=external,
+                store=store,
+                url=url,
+                bind=bind,
+                processes=processes,
+                blobs=blobs,
+                peer=peer,
+            ),
+        )
     if started:
         register_default_images(state, cloud)
     say(next_steps(state, cloud, started=started))
@@ -150,48 +205,18 @@ def locked(state: State) -> Iterator[None]:
         os.close(descriptor)
 
 
-def start(
-    state: State,
-    port: int | None,
-    simulate: int | None,
-    docker_tcp: int | None = None,
-    docker_tls: int | None = None,
-    strategy: str | None = None,
-    settings: tuple[str, ...] = (),
-    nodes: str | None = None,
-    external: str | None = None,
-    store: str | None = None,
-) -> tuple[Cloud, bool]:
+def start(state: State, asked: Asked) -> tuple[Cloud, bool]:
     """The cloud, serving, and whether this call started it."""
-    running = processes.find(state.pid_file("supervisor"))
+    supervisor = running.find(state.pid_file("supervisor"))
     cloud = state.load()
-    if running is not None and cloud is not None:
-        if port not in (None, cloud.port):
-            raise click.ClickException(
-                f"the cloud runs on port {cloud.port}; to move it: {COMMAND} down{state.option}, then `up` again"
-            )
-        if simulate not in (None, cloud.simulated_hosts):
-            raise click.ClickException(f"the cloud runs with another number of hosts; first: {COMMAND} down{state.option}")
-        if docker_tcp not in (None, cloud.docker_tcp_port) or docker_tls not in (None, cloud.docker_tls_port):
-            raise click.ClickException(f"the cloud runs; to change a Docker port: {COMMAND} down{state.option}, then `up` again")
-        if nodes is not None and parse_place(nodes) != (cloud.nodes_address, cloud.nodes_port):
-            raise click.ClickException(f"the cloud runs; to change --nodes: {COMMAND} down{state.option}, then `up` again")
-        if external not in (None, cloud.external_device):
-            raise click.ClickException(f"the cloud runs; to change --external: {COMMAND} down{state.option}, then `up` again")
-        if strategy not in (None, cloud.strategy):
-            raise click.ClickException(
-                f"the cloud runs and places by {cloud.strategy}; to change it: {COMMAND} down{state.option}, then `up` again"
-            )
-        if store is not None and store != database.url_of(state, cloud):
-            raise click.ClickException(f"the cloud runs; to change --store: {COMMAND} down{state.option}, then `up` again")
-        if settings:
-            raise click.ClickException(f"the cloud runs; to change a setting: {COMMAND} down{state.option}, then `up` again")
+    if supervisor is not None and cloud is not None:
+        check_running(state, cloud, asked)
         await_ready(state, cloud)
         return cloud, False
     # These imports cost more than a no-op `up` should.
     from nacre.cli import provision, source
 
-    cloud = provision.settle(state, port, simulate, docker_tcp, docker_tls, strategy, settings, nodes, external, store)
+    cloud = provision.settle(state, asked)
     code = source.prepare(state, shared=os.geteuid() == 0)
     provision.write_configs(state, cloud, code)
     start_supervisor(state, code)
@@ -218,32 +243,34 @@ def start_supervisor(state: State, code: Path) -> None:
             start_new_session=True,
         )
     # The next `up` must find it, whatever becomes of this one; it writes the same again when it starts.
-    processes.note(state.pid_file("supervisor"), supervisor.pid)
+    running.note(state.pid_file("supervisor"), supervisor.pid)
 
 
-def health(cloud: Cloud) -> dict[str, Any] | None:
-    """What GET /healthz says, or None while nobody answers."""
+def health(cloud: Cloud, number: int = 0) -> dict[str, Any] | None:
+    """What GET /healthz says at one of this machine's API processes, or None while nobody answers."""
     try:
-        body = send("GET", f"{cloud.url}/healthz", timeout_s=5.0).body
+        body = send("GET", f"http://127.0.0.1:{cloud.port + number}/healthz", timeout_s=5.0).body
     except ApiError:
         return None
     return body if isinstance(body, dict) and body.get("api") == "ok" else None
 
 
 def await_ready(state: State, cloud: Cloud) -> None:
-    """Until the API serves and a host is up. Raises ClickException with the ends of the logs after READY_WAIT_S or EXITS_MAX exits."""
+    """Until each API process serves and has a stream of this machine's host. Raises ClickException, with the ends of the logs, after READY_WAIT_S or
+    EXITS_MAX exits."""
     deadline = time.monotonic() + READY_WAIT_S
     log_start = state.log_file("supervisor").stat().st_size
     seen: dict[str, Any] | None = None
     while time.monotonic() < deadline:
-        seen = health(cloud)
-        if seen is not None and seen.get("hosts_up", 0) >= 1:
+        answers = [health(cloud, number) for number in range(cloud.processes)]
+        seen = next((answer for answer in answers if answer is not None), None)
+        if all(answer is not None and answer.get("hosts_up", 0) >= 1 and answer.get("host_up", True) for answer in answers):
             return
-        if processes.find(state.pid_file("supervisor")) is None or exits(state, log_start) >= EXITS_MAX:
+        if running.find(state.pid_file("supervisor")) is None or exits(state, log_start) >= EXITS_MAX:
             break
         time.sleep(POLL_S)
     what = "the API does not answer" if seen is None else "the API serves, but no host is up"
-    tails = [f"--- {state.log_file(name)}\n{tail(state.log_file(name))}" for name in ("supervisor", "api", "node")]
+    tails = [f"--- {state.log_file(name)}\n{tail(state.log_file(name))}" for name in ("supervisor", *cloud.api_names, "node")]
     raise click.ClickException(f"{what}; the ends of the logs:\n" + "\n".join(tails))
 
 
@@ -274,7 +301,7 @@ def register_default_images(state: State, cloud: Cloud) -> None:
 
 
 def next_steps(state: State, cloud: Cloud, *, started: bool) -> str:
-    first = f"The cloud serves at {cloud.url}." if started else f"The cloud runs already, at {cloud.url}; nothing to do."
+    first = f"The cloud serves at {cloud.public}." if started else f"The cloud runs already, at {cloud.public}; nothing to do."
     return "\n".join(
         (
             first,
@@ -294,7 +321,7 @@ def follow(state: State) -> None:
         say("Ctrl-C stops the processes (servers run on).")
         with log.open() as lines:
             lines.seek(0, os.SEEK_END)
-            while processes.find(state.pid_file("supervisor")) is not None:
+            while running.find(state.pid_file("supervisor")) is not None:
                 for line in lines:
                     say(line.rstrip())
                 time.sleep(0.2)
@@ -307,6 +334,7 @@ def follow(state: State) -> None:
 
 def stop_processes(state: State) -> bool:
     """Ends the supervisor (which ends node and API), and whatever a killed supervisor left. False when nothing ran."""
-    stopped = [processes.stop(state.pid_file("supervisor"), wait_s=3 * processes.TERM_WAIT_S)]
-    stopped += [processes.stop(state.pid_file(name)) for name in ("node", "api")]
+    stopped = [running.stop(state.pid_file("supervisor"), wait_s=3 * running.TERM_WAIT_S)]
+    names = ["node", *sorted(path.stem for path in state.run.glob("api*.pid"))]
+    stopped += [running.stop(state.pid_file(name)) for name in names]
     return any(stopped)

@@ -8,6 +8,7 @@ lives writes nothing more (`Store.write_while`), so that nothing that was undone
 import asyncio
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
@@ -20,6 +21,9 @@ from nacre.cloud.processes import operations as processes
 from nacre.cloud.processes import unfinished
 
 SWEEP_EVERY_S = 5.0
+UNNAMED_S_MIN = 24 * 3600.0
+"""A blob that no row names and no process has pinned is left alone for so long, where another machine's clock may be wrong, and another
+process's version may be one that pinned in its memory."""
 
 log = logging.getLogger("nacre.processes")
 
@@ -45,9 +49,23 @@ async def recover(cloud: Cloud) -> None:
     await sweep(cloud)
     if not cloud.store.shared:
         await asyncio.to_thread(_clear_old_places, cloud)
-    for digest in set(cloud.blobs.digests()) - cloud.store.read_now(audit.named):
-        data.drop(cloud, digest)
+    await _drop_unnamed(cloud)
     await read_configs(cloud)
+
+
+async def _drop_unnamed(cloud: Cloud) -> None:
+    """What even the pins do not tell of: a machine that lost its power may have kept the one and not the other."""
+    before = time.time() - (UNNAMED_S_MIN if cloud.store.shared else 0)
+    old = await asyncio.to_thread(lambda: {each for each in cloud.blobs.digests() if _is_older(cloud, each, before)})
+    for digest in old - cloud.store.read_now(audit.named):
+        data.drop(cloud, digest)
+
+
+def _is_older(cloud: Cloud, digest: str, moment: float) -> bool:
+    try:
+        return bool(cloud.blobs.path(digest).stat().st_mtime <= moment)
+    except FileNotFoundError:
+        return False
 
 
 async def sweep(cloud: Cloud) -> None:

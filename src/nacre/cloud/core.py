@@ -73,6 +73,8 @@ class Settings:
     """Scheme, host and port under which clients reach this API, without a slash at its end; the catalog is made of it."""
     cloud_id: str
     state: Path
+    host_id: str = ""
+    """The host of this process's own machine; empty where there is none, or simulated ones."""
     region: str = "RegionOne"
     image_size_max_bytes: int = 1 << 40
     """The longest image data that is taken."""

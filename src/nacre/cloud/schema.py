@@ -6,6 +6,7 @@ against each other. `python -m nacre.cloud.schema MESSAGE` drafts a migration fr
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,15 +49,22 @@ __all__ = [
 
 HEAD = "0013"
 """The newest migration: the schema that this code needs."""
+OLDEST = "0012"
+"""The oldest one whose code may serve over it."""
 MIGRATIONS = Path(__file__).parent.parent / "store" / "migrations"
+
+log = logging.getLogger("nacre.store")
 
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
 
 async def prepare(store: Store) -> None:
-    """Bring the store to this schema. Raises StoreError on a database of a newer version than this code knows."""
+    """Bring the store to this schema. Raises StoreError on a database of a newer version than this code may serve over."""
     version = store.read_now(current)
     if version == HEAD:
+        return
+    if version is not None and version > HEAD and store.read_now(oldest) <= HEAD:
+        log.warning("the store is at %s, which this code (%s) may still serve over: another API process is newer", version, HEAD)
         return
     await (store.write(make) if version is None else store.alone(upgrade))
 
@@ -68,6 +76,12 @@ def current(conn: sa.Connection) -> str | None:
     return str(conn.execute(sa.select(_version.c.version_num)).scalar_one())
 
 
+def oldest(conn: sa.Connection) -> str:
+    """The oldest version whose code may serve over this database: while several API processes are replaced one by one, those of two versions
+    do. A migration that only adds leaves it; one that takes something away, which the version before it still needs, raises it."""
+    return str(conn.execute(sa.select(processes.schema_state.c.oldest)).scalar_one())
+
+
 def make(conn: sa.Connection) -> None:
     """Everything at once, in an empty database; nothing where another process was quicker."""
     if current(conn) is not None:
@@ -75,6 +89,7 @@ def make(conn: sa.Connection) -> None:
     metadata.create_all(conn)
     _version.create(conn)
     conn.execute(_version.insert().values(version_num=HEAD))
+    conn.execute(processes.schema_state.insert().values(id="schema", oldest=OLDEST))
 
 
 def tables_in(conn: sa.Connection) -> list[str]:

@@ -88,6 +88,8 @@ class Sweeping:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        if self._cloud.presence is not None:
+            self._cloud.presence.leads = leads
         if leads:
             PerStore.forget(self._cloud.store)
             self._task = asyncio.create_task(sweep_for_ever(self._cloud, self._sweepers))

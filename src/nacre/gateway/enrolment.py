@@ -2,6 +2,7 @@
 
 GET  /enrol          the authority's certificate, which the host holds against the fingerprint in its token, and this machine's time
 POST /enrol          a token's secret and a signing request for each host, for their certificates (nacre.cloud.hosts.joining)
+POST /hosts/{host}/certificate   a signing request of a host of this machine, for a certificate that it shows to other API processes
 GET  /hosts/{host}   whether the host is up and accepted; with ?together=1 also how many are that enrolled by the same token
 """
 
@@ -89,6 +90,20 @@ def _signed(
         pem = authority.text(certificate)
         made.append(joining.Newcomer(host_id, candidate.hostname, key, serial_of(certificate), pem, expires_at))
     return made
+
+
+async def certify(cloud: Cloud, request: web.Request) -> web.Response:
+    """The body is a signing request in PEM. The node of this machine, which was known by its user, may have one for any host of its own."""
+    host_id = request.match_info["host"]
+    try:
+        csr = request_of((await request.read()).decode("ascii", "replace"))
+        signed = await asyncio.to_thread(cloud.identity.authority.sign_host, csr, host_id)
+        pem, expires_at = cloud.identity.authority.text(signed), signed.not_valid_after_utc.timestamp()
+        newcomer = joining.Newcomer(host_id, "", key_of(csr), serial_of(signed), pem, expires_at)
+        await cloud.store.write(joining.certify, newcomer)
+    except errors.CloudError as error:
+        return _refusal(next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), 500), error.message)
+    return web.json_response({"certificate": pem, "ca": cloud.identity.authority.pem})
 
 
 def show_host(cloud: Cloud, host_id: str, connected: frozenset[str], *, together: bool) -> web.Response:

@@ -9,6 +9,7 @@ GET, POST /hosts/{host}/guests/{guest}/password    what a guest told of the pass
 POST /streams/{id}      a dial-back: the bytes that a client waits for, under a one-time id
 GET  /streams/{id}      an open dial-back: a WebSocket on which bytes go both ways
 GET, POST /enrol, GET /hosts/{host}    how hosts join (see `enrolment`)
+POST /hosts/{host}/certificate    a certificate for a host of this machine, so that it can speak to other API processes
 
 The same is served on two doors. By the unix socket comes the node of this machine, known by its user. By TLS come hosts that have joined:
 each speaks for the host in its certificate and no other, and without one only /enrol answers.
@@ -86,7 +87,8 @@ class Hub:
         heard_s = dict(self._heard_s)
         for link in (*self._thins.values(), *self._mains.values()):
             heard_s[link.host_id] = max(link.heard_s, heard_s.get(link.host_id, 0.0))
-        lately = _now_s() - self._cloud.settings.lease_s
+        moment_s = _now_s() if self._cloud.presence is None else self._cloud.presence.moment_s
+        lately = moment_s - self._cloud.settings.lease_s
         return frozenset(host_id for host_id, since_s in heard_s.items() if since_s > lately)
 
     def connected(self) -> frozenset[str]:
@@ -156,6 +158,7 @@ class Hub:
         app.router.add_get(enrolment.PATH, self._show_authority)
         app.router.add_post(enrolment.PATH, self._enrol)
         app.router.add_get("/hosts/{host}", self._show_host)
+        app.router.add_post("/hosts/{host}/certificate", self._certify)
         return app
 
     async def _end_streams(self, app: web.Application) -> None:
@@ -203,6 +206,12 @@ class Hub:
         if HOST_ID not in request:
             raise web.HTTPNotFound(text="only hosts that have joined ask for this")
         return enrolment.show_host(self._cloud, host_id, self.connected(), together="together" in request.query)
+
+    async def _certify(self, request: web.Request) -> web.Response:
+        assert self._cloud is not None
+        if HOST_ID in request or request.match_info["host"] not in self._mains:
+            raise web.HTTPForbidden(text="only a host of this machine is certified here, while it has its stream")
+        return await enrolment.certify(self._cloud, request)
 
     async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
         assert self._cloud is not None

@@ -57,7 +57,18 @@ class Link:
         tasks = [asyncio.create_task(work) for work in self._works()]
         beat_every_s = self._lease_s / BEATS_PER_LEASE
         cloud_id, process_id = self.cloud.settings.cloud_id, self.cloud.process_id
-        self.send(Welcome(version, cloud_id, beat_every_s, lease_s=self._lease_s, examine=examine, process=process_id))
+        self.send(
+            Welcome(
+                version,
+                cloud_id,
+                beat_every_s,
+                lease_s=self._lease_s,
+                renewed=self.cloud.presence is None,
+                examine=examine,
+                process=process_id,
+                epoch=self.cloud.store.epoch,
+            )
+        )
         self._begun()
         try:
             await self._read_frames()

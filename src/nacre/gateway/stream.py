@@ -62,9 +62,8 @@ class HostStream(Link):
 
     def tell_peers(self) -> None:
         """Which API processes there are; nothing where this is the only one, or the node would not understand it."""
-        others = self.cloud.presence.others if self.cloud.presence is not None else ()
-        if self.version >= THIN_SINCE:
-            self.send(Peers(tuple(Peer(each.id, each.url) for each in others if each.url)))
+        if self.version >= THIN_SINCE and self.cloud.presence is not None:
+            self.send(Peers(tuple(Peer(each.id, each.url) for each in self.cloud.presence.processes if each.url)))
 
     async def _admit(self) -> bool:
         return not await self.cloud.store.write(_join, self._hello, self._certified, self._id)
@@ -77,6 +76,7 @@ class HostStream(Link):
 
     def _begun(self) -> None:
         if self.cloud.presence is not None:
+            self.cloud.presence.note(self.host_id, 0)
             self.tell_peers()
 
     def _changed(self, topic: str, revision: int | None) -> None:

@@ -7,13 +7,13 @@ import os
 import signal
 import sys
 import uuid
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nacre.node import facts
 from nacre.node.acceptance import examine_host
-from nacre.node.agent import Agent, Api, Host, LocalApi, joined_api
+from nacre.node.agent import Agent, Host
+from nacre.node.api import Api, joined_api, local_apis
 from nacre.node.config import NodeConfig, load
 from nacre.node.runtimes.simulated import SimulatedGuests, SimulatedNetwork, SimulatedStreams, SimulatedVolumes
 from nacre.protocol.messages import Capacity
@@ -83,10 +83,10 @@ async def _wait(stop: asyncio.Event) -> None:
 
 
 def _apis(config: NodeConfig) -> list[Api]:
-    """One for all hosts of this machine's cloud; one for each host that has joined, with its own certificate."""
+    """One for each host."""
     if config.joined:
         return [joined_api(config, host) for host in config.joined]
-    return [LocalApi(config.gateway_socket, config.api_uid, config.host_id)]
+    return local_apis(config, [host_id for host_id, _ in _simulated_names(config)] or [config.host_id])
 
 
 def _real(config: NodeConfig, api: Api) -> Agent:
@@ -113,16 +113,17 @@ def _real(config: NodeConfig, api: Api) -> Agent:
 
 def _simulated(config: NodeConfig, apis: list[Api]) -> list[Agent]:
     """So many hosts that are nothing but their state."""
-    boot_id, first = str(uuid.uuid4()), config.simulated_first
+    boot_id = str(uuid.uuid4())
+    names = _simulated_names(config)
+    return [_simulated_host(config, api, *name, boot_id) for api, name in zip(apis, names, strict=True)]
+
+
+def _simulated_names(config: NodeConfig) -> list[tuple[str, str]]:
+    """The ids and names of the simulated hosts of this process."""
     if config.joined:
-        pairs = zip(config.joined, apis, strict=True)
-        return [_simulated_host(config, api, host.host_id, host.hostname, boot_id) for host, api in pairs]
-    return [
-        _simulated_host(
-            config, apis[0], str(uuid.uuid5(uuid.NAMESPACE_OID, f"{config.cloud_id}/{number}")), f"sim-{number:04}", boot_id
-        )
-        for number in range(first, first + config.simulated_hosts)
-    ]
+        return [(host.host_id, host.hostname) for host in config.joined]
+    numbers = range(config.simulated_first, config.simulated_first + config.simulated_hosts)
+    return [(str(uuid.uuid5(uuid.NAMESPACE_OID, f"{config.cloud_id}/{number}")), f"sim-{number:04}") for number in numbers]
 
 
 def _simulated_host(config: NodeConfig, api: Api, host_id: str, hostname: str, boot_id: str) -> Agent:
@@ -137,7 +138,7 @@ def _simulated_host(config: NodeConfig, api: Api, host_id: str, hostname: str, b
     )
     folders = [place for folder in config.facts_folders for place in (folder, folder / hostname)]
     own = facts.Facts(folders, given={**SIMULATED_FACTS, "hostname": hostname})
-    guests = SimulatedGuests(disks=partial(api.disk, host_id=host_id))
+    guests = SimulatedGuests(disks=api.disk)
 
     async def examine() -> str:
         """Nothing is against it, but what its facts say for a test's sake."""

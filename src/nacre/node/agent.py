@@ -1,27 +1,21 @@
-"""The agent: keeps one stream to an API process, and hands what it hears to the reconciler."""
+"""The agent: keeps its main stream to an API process, a thin one to each other, and hands what it hears to the reconciler."""
 
 import asyncio
 import contextlib
-import hashlib
 import logging
-import socket
-import ssl
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import aiohttp
 import msgspec
-from aiohttp import web
-from yarl import URL
 
 from nacre.node import talks
-from nacre.node.config import JoinedHost, NodeConfig
-from nacre.node.drivers import DiskRefused, GuestDriver, Later, NetworkDriver, StreamServer, VolumeDriver
-from nacre.node.facts import Facts
+from nacre.node.api import Api, Refused
+from nacre.node.drivers import GuestDriver, Later, NetworkDriver, StreamServer, VolumeDriver
+from nacre.node.facts import Facts, Told
 from nacre.node.lease import HELLO, Lease
 from nacre.node.reconcile import Reconciler
+from nacre.node.thin import ThinStreams
 from nacre.protocol import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
@@ -39,26 +33,17 @@ from nacre.protocol import (
     Report,
     Welcome,
 )
-from nacre.protocol.frames import FRAME_BYTES_MAX, decode_from_api, encode
-from nacre.protocol.messages import Capacity, NarrowPath, Survey
-from nacre.protocol.names import NameAnswer
+from nacre.protocol.frames import decode_from_api, encode
+from nacre.protocol.messages import Capacity, NarrowPath, Peer, Peers, Survey
 from nacre.protocol.probes import Probe
-from nacre.protocol.streams import CHUNK_BYTES
 
 RECONNECT_MIN_S = 0.05
 RECONNECT_MAX_S = 3.0
 REPORT_EVERY_S = 0.002
 """Observations that come within this time after a frame share the next one."""
-BLOB_TIMEOUT_S = 3600.0
-NAME_TIMEOUT_S = 3.0
-DISK_SILENCE_S = 45.0
-"""A disk of which nothing came for so long is not coming any more. Longer than a dial may take."""
-UNANSWERED_MS = 10_000
-"""A connection on which nothing was acknowledged for so long is broken (tcp(7), TCP_USER_TIMEOUT), one that is being made too."""
+PEERS_AGAIN_S = 5.0
 EXAMINE_AGAIN_S = 30.0
 """After so long a host that was found wanting is examined again: somebody may have seen to it."""
-RELAY_TIMEOUT_S = 660.0
-"""Longer than the longest query waits."""
 
 Examine = Callable[[], Awaitable[str]]
 """What is against this host; empty where nothing is."""
@@ -78,152 +63,6 @@ class Host(msgspec.Struct, frozen=True):
     tunnel_ip: str | None = None
     external: bool = False
     underlay_mtu: int = 0
-
-
-class Refused(ConnectionError):
-    """The API process is there, and does not want this host."""
-
-
-class Api:
-    """HTTP to an API process. Also the image cache's source of bytes."""
-
-    def __init__(self, host_id: str, url: str, connector: aiohttp.BaseConnector) -> None:
-        self._host_id = host_id
-        self._url = url
-        self.session = aiohttp.ClientSession(connector=connector, base_url=url)
-
-    def check(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
-        """Raises PermissionError when the other end is not the API. By TLS the handshake has seen to that."""
-
-    async def connect(self) -> aiohttp.ClientWebSocketResponse:
-        """Open the stream. Raises OSError, also when the socket's other end is not the API's user."""
-        try:
-            websocket = await self.session.ws_connect("/stream", max_msg_size=FRAME_BYTES_MAX, compress=0)
-        except aiohttp.WSServerHandshakeError as error:
-            raise Refused(f"the API answered {error.status} to this host") from error
-        except aiohttp.ClientError as error:
-            raise ConnectionError(str(error)) from error
-        try:
-            self.check(websocket)
-        except PermissionError:
-            await websocket.close()
-            raise
-        return websocket
-
-    async def fetch(self, digest: str, target: Path) -> None:
-        """Write a blob to `target`, checked against its digest. Raises OSError."""
-        sha256 = hashlib.sha256()
-        timeout = aiohttp.ClientTimeout(total=BLOB_TIMEOUT_S)
-        try:
-            async with self.session.get(f"/hosts/{self._host_id}/blobs/{digest}", timeout=timeout) as response:
-                if response.status != 200:
-                    raise OSError(
-                        f"the API answered {response.status} to the request for image {digest}: {await response.text()}"
-                    )
-                with target.open("wb") as file:
-                    async for chunk in response.content.iter_chunked(1024 * 1024):
-                        await asyncio.to_thread(_take, sha256, file, chunk)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OSError(f"image {digest} could not be fetched: {error}") from error
-        if f"sha256:{sha256.hexdigest()}" != digest:
-            target.unlink(missing_ok=True)
-            raise OSError(f"the bytes that came for image {digest} have another digest")
-
-    async def disk(self, migration: str, host_id: str = "") -> AsyncIterator[bytes]:
-        """Implements `drivers.DiskSource`, for one of several hosts where that is said."""
-        url = f"/hosts/{host_id or self._host_id}/migrations/{migration}/disk"
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=NAME_TIMEOUT_S, sock_read=DISK_SILENCE_S)
-        try:
-            async with self.session.get(url, timeout=timeout) as response:
-                if response.status in (403, 410):
-                    raise DiskRefused(await response.text())
-                if response.status != 200:
-                    raise OSError(f"the API answered {response.status}: {await response.text()}")
-                async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                    yield chunk
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OSError(f"the disk was cut off on its way: {error or type(error).__name__}") from error
-
-    async def ask_name(self, port_id: str, name: str, rtype: str) -> NameAnswer:
-        """A name that only the control plane knows. Raises OSError."""
-        url = f"/hosts/{self._host_id}/names"
-        params = {"port": port_id, "name": name, "type": rtype}
-        try:
-            async with self.session.get(url, params=params, timeout=aiohttp.ClientTimeout(total=NAME_TIMEOUT_S)) as response:
-                if response.status != 200:
-                    raise OSError(f"the API answered {response.status} to the question for {name}")
-                return msgspec.msgpack.decode(await response.read(), type=NameAnswer)
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
-            raise OSError(f"the API could not be asked for {name}: {error}") from error
-
-    async def password(self, guest_id: str, told: bytes | None) -> tuple[int, bytes]:
-        """Tell the encrypted password that a guest chose, or ask for it. Raises OSError."""
-        url = f"/hosts/{self._host_id}/guests/{guest_id}/password"
-        method, timeout = ("GET" if told is None else "POST"), aiohttp.ClientTimeout(total=NAME_TIMEOUT_S)
-        try:
-            async with self.session.request(method, url, data=told, timeout=timeout) as response:
-                return response.status, await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OSError(f"the API could not be told the password: {error}") from error
-
-    async def relay(self, port_id: str, request: web.BaseRequest, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        """A guest's question to its project's catalog, which may be waited for. Raises OSError."""
-        url = URL(f"{self._url}/hosts/{self._host_id}/ports/{port_id}{request.raw_path}", encoded=True)
-        timeout = aiohttp.ClientTimeout(total=RELAY_TIMEOUT_S)
-        try:
-            return await self.session.request(
-                request.method, url, data=body or None, headers=headers, timeout=timeout, allow_redirects=False
-            )
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise OSError(str(error)) from error
-
-    async def close(self) -> None:
-        await self.session.close()
-
-
-class LocalApi(Api):
-    """Over its unix socket: the API process of this machine."""
-
-    def __init__(self, path: str, uid: int, host_id: str) -> None:
-        super().__init__(host_id, "http://nacre", aiohttp.UnixConnector(path, limit=0))
-        self._path = path
-        self._uid = uid
-
-    def check(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
-        peer = websocket.get_extra_info("socket")
-        if peer is None or _peer_uid(peer) != self._uid:
-            raise PermissionError(f"the process at {self._path} is not the API's user {self._uid}")
-
-
-def joined_api(config: NodeConfig, host: JoinedHost) -> Api:
-    """By TLS, as a host that has joined. Raises OSError where its certificate cannot be read."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # The authority signs servers' certificates for the API process only, which may be reached under any address.
-    context.check_hostname = False
-    context.load_verify_locations(config.authority_file)
-    context.load_cert_chain(host.certificate, host.key)
-    return Api(host.host_id, config.gateway_url, aiohttp.TCPConnector(ssl=context, limit=0, socket_factory=_impatient))
-
-
-def _impatient(info: tuple[Any, ...]) -> socket.socket:
-    """A socket that gives up where nobody answers: the kernel would try for a quarter of an hour, and be found again minutes late."""
-    family, kind, protocol = info[:3]
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
-    made.setblocking(False)
-    return made
-
-
-def _take(sha256: Any, file: Any, chunk: bytes) -> None:
-    sha256.update(chunk)
-    file.write(chunk)
-
-
-def _peer_uid(peer: socket.socket) -> int:
-    size = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return int(uid)
 
 
 class Agent:
@@ -262,6 +101,14 @@ class Agent:
         self._fetching = False
         self._fetch_again = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._process = ""
+        """The id of the API process that has the main stream."""
+        self._epoch = ""
+        """Of the store whose revision is known."""
+        self._lease_s = 0.0
+        self._peers: tuple[Peer, ...] = ()
+        """The API processes, as the main stream told of them last."""
+        self._thin = ThinStreams(self._tell_thin, self._answer)
 
     async def run(self) -> None:
         await self._network.start()
@@ -273,12 +120,13 @@ class Agent:
         finally:
             for task in tasks:
                 task.cancel()
+            await self._thin.close()
 
     async def _keep_a_stream(self) -> None:
         delay_s = RECONNECT_MIN_S
         while True:
             try:
-                websocket = await self._api.connect()
+                way, websocket = await self._api.connect()
             except OSError as error:
                 log.log(logging.WARNING if isinstance(error, Refused) else logging.DEBUG, "no stream: %s", error)
                 await asyncio.sleep(delay_s)
@@ -286,7 +134,8 @@ class Agent:
                 continue
             delay_s = RECONNECT_MIN_S
             try:
-                await self._converse(websocket)
+                if not await self._converse(websocket):
+                    self._api.turn_away(way)
             except (ConnectionError, aiohttp.ClientError, msgspec.DecodeError) as error:
                 log.warning("the stream broke: %s", error)
             finally:
@@ -318,27 +167,36 @@ class Agent:
         """Something that was asked for was given up: the next fetch asks for all of it again."""
         self._anew = True
 
-    async def _converse(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+    def _hello(self, facts: dict[str, Any], *, thin: bool = False) -> Hello:
         host = self.host
-        self._lease.sent(HELLO)
-        await websocket.send_bytes(
-            encode(
-                Hello(
-                    PROTOCOL_MIN,
-                    PROTOCOL_MAX,
-                    host.id,
-                    host.hostname,
-                    host.boot_id,
-                    host.capacity,
-                    host.runtimes,
-                    host.hypervisor_type,
-                    {**self._facts.all(), **self._volumes.facts()},
-                    host.tunnel_ip,
-                    host.external,
-                    host.underlay_mtu,
-                )
-            )
+        return Hello(
+            PROTOCOL_MIN,
+            PROTOCOL_MAX,
+            host.id,
+            host.hostname,
+            host.boot_id,
+            host.capacity,
+            host.runtimes,
+            host.hypervisor_type,
+            {**facts, **self._volumes.facts()},
+            host.tunnel_ip,
+            host.external,
+            host.underlay_mtu,
+            thin,
         )
+
+    def _tell_thin(self) -> tuple[Hello, Callable[[], dict[str, Any]]]:
+        told = Told(self._facts.all)
+        return self._hello(told.first, thin=True), told.changes
+
+    def _answer(self, session: aiohttp.ClientSession, dial: Dial) -> None:
+        self._start(talks.answer(session, dial, self._whole, self._streams))
+
+    async def _converse(self, websocket: aiohttp.ClientWebSocketResponse) -> bool:
+        """Until the stream ends. Whether the API process served it, and did not just stop to."""
+        told = Told(self._facts.all)
+        self._lease.sent(HELLO)
+        await websocket.send_bytes(encode(self._hello(told.first)))
         self._fetching = self._fetch_again = False
         self._reports = 0
         for observation in (*(gone for _, gone in self._gone.values()), *self._reconciler.observations()):
@@ -347,13 +205,23 @@ class Agent:
         beater: asyncio.Task[None] | None = None
         examiner: asyncio.Task[None] | None = None
         try:
-            async for message in websocket:
+            while True:
+                try:
+                    # There is an answer to each beat. A process that stands still, and others that do not: one of them it is then.
+                    message = await websocket.receive(timeout=self._lease_s or None if self._api.has_others else None)
+                except TimeoutError:
+                    log.warning("nothing came from the API process for %.0f s: this host looks for another", self._lease_s)
+                    return False
                 if message.type is not aiohttp.WSMsgType.BINARY:
-                    break
+                    return beater is not None
                 frame = decode_from_api(message.data)
                 if isinstance(frame, Welcome):
-                    self._lease.begin(frame.lease_s)
-                    beater = beater or asyncio.create_task(self._send_beats(websocket, frame.beat_every_s))
+                    self._process, self._lease_s = frame.process, frame.lease_s
+                    if frame.epoch != self._epoch:
+                        # Revisions that this host has seen may be given once more, for other things.
+                        self._epoch, self._revision = frame.epoch, 0
+                    self._lease.begin(frame.lease_s, renewed=frame.renewed)
+                    beater = beater or asyncio.create_task(self._send_beats(websocket, frame.beat_every_s, told))
                     if frame.examine:
                         examiner = examiner or asyncio.create_task(self._send_examination(websocket))
                 await self._hear(websocket, frame)
@@ -379,7 +247,7 @@ class Agent:
             case Desired():
                 self._fetching = False
                 self._anew = self._anew and not frame.full
-                self._revision = max(self._revision, frame.revision)
+                self._revision = frame.revision if frame.full else max(self._revision, frame.revision)
                 for item in frame.items:
                     # What is wanted again must not be said to be gone: that was before.
                     self._gone.pop((item.kind, item.id), None)
@@ -388,7 +256,20 @@ class Agent:
                 if self._fetch_again:
                     await self._fetch(websocket)
             case Dial():
-                self._start(talks.answer(self._api.session, frame, self._whole, self._streams))
+                self._answer(self._api.session, frame)
+            case Peers(processes=peers):
+                self._start(self._meet(peers))
+
+    async def _meet(self, peers: tuple[Peer, ...]) -> None:
+        """Have a thin stream to each API process that does not have the main one."""
+        self._peers = peers
+        while self._peers is peers:
+            try:
+                self._thin.keep(await self._api.learn(peers, self._process))
+                return
+            except OSError as error:
+                log.warning("the other API processes cannot be reached: %s", error)
+            await asyncio.sleep(PEERS_AGAIN_S)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -431,14 +312,14 @@ class Agent:
             log.warning("this host gets no work: %s", cause)
             await asyncio.sleep(EXAMINE_AGAIN_S)
 
-    async def _send_beats(self, websocket: aiohttp.ClientWebSocketResponse, every_s: float) -> None:
+    async def _send_beats(self, websocket: aiohttp.ClientWebSocketResponse, every_s: float, told: Told) -> None:
         counter = 0
         while True:
             await asyncio.sleep(every_s)
             counter += 1
             self._lease.sent(counter)
             try:
-                await websocket.send_bytes(encode(Beat(counter, {**self._facts.changes(), **self._volumes.facts()})))
+                await websocket.send_bytes(encode(Beat(counter, {**told.changes(), **self._volumes.facts()})))
                 await self._fetch(websocket)
             except (ConnectionError, RuntimeError, aiohttp.ClientError):
                 return

@@ -61,10 +61,12 @@ class Lease:
         if len(self._sent_s) > SENT_MAX:
             del self._sent_s[min(self._sent_s)]
 
-    def begin(self, lease_s: float) -> None:
-        """The API has answered the Hello. What is fenced speaks again as soon as it is known what is wanted here."""
+    def begin(self, lease_s: float, *, renewed: bool = True) -> None:
+        """The API has answered the Hello, which has `renewed` the lease. What is fenced speaks again as soon as it is known what is wanted
+        here."""
         self._lease_s = lease_s
-        self._note(HELLO)
+        if renewed:
+            self._note(HELLO)
 
     async def renew(self, counter: int) -> None:
         if self._note(counter) and self._ports and not self._is_out:

@@ -129,11 +129,15 @@ class Welcome(Struct, tag="welcome", frozen=True):
     cloud_id: str
     beat_every_s: float
     lease_s: float = 0.0
-    """How long the host's lease lasts, from when this Hello, or a Beat that is answered by Renewed, was sent; 0: nothing hangs on it."""
+    """How long the host's lease lasts, from when a Beat that is answered by Renewed was sent; 0: nothing hangs on it."""
+    renewed: bool = True
+    """The lease lasts from when the Hello was sent. Otherwise that is said by Renewed(0), once all API processes can know of it."""
     examine: bool = False
     """The host has just joined and gets no work before the node has examined it."""
     process: str = ""
     """The id of the API process at the other end."""
+    epoch: str = ""
+    """Of the store. In another one than before (a standby has become the primary) revisions may have been lost: all is to be fetched anew."""
 
 
 class Renewed(Struct, tag="renewed", frozen=True):

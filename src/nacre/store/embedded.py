@@ -22,6 +22,7 @@ class SQLite:
     """Implements nacre.store.engine.Engine."""
 
     shared = False
+    epoch = ""
 
     def __init__(self, url: str) -> None:
         self._engine = sa.create_engine(

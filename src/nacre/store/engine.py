@@ -22,6 +22,7 @@ Watcher = Callable[[str, Any], None]
 
 GROUP_JOBS_MAX = 64
 """Jobs that share one commit."""
+CLOSE_S = 10.0
 REMEMBERED_MAX = 10_000
 """Values that `remember` keeps between two commits."""
 
@@ -83,6 +84,10 @@ class Engine(Protocol):
 
     def hearing(self) -> bool:
         """Whether announcements of other processes come in."""
+
+    @property
+    def epoch(self) -> str:
+        """Another one after a standby has become the primary: what was committed last may be lost. As of the last write."""
 
     def write_while(self, row: sa.Select[Any]) -> None:
         """From now on a transaction is made only if this, asked in it, finds a row; else Fenced is what comes of its jobs."""
@@ -158,6 +163,11 @@ class Store:
         """Whether other processes may work over the same database."""
         return self._engine.shared
 
+    @property
+    def epoch(self) -> str:
+        """Another one after a standby has become the primary: what was committed last before that may be lost. As of the last write."""
+        return self._engine.epoch
+
     def write_while(self, row: sa.Select[Any]) -> None:
         """From now on nothing is written but while that row is there, where other processes may take it away: what this process begins
         after, and what it was at, raises Fenced. The values in it are texts and numbers."""
@@ -203,7 +213,11 @@ class Store:
 
     def close(self) -> None:
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            # A commit that waits for a synchronous standby waits for ever. How it ended is seen by who asks next.
+            log.error("the store does not end what it is asked for: it is left")
+            return
         self._engine.close()
 
     def _write_jobs(self) -> None:

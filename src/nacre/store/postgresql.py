@@ -224,6 +224,10 @@ class PostgreSQL:
     def hearing(self) -> bool:
         return self._listener is not None and self._listener.pid != 0
 
+    @property
+    def epoch(self) -> str:
+        return self._timeline
+
     def write_while(self, row: sa.Select[Any]) -> None:
         # It goes along with the lock, and sees all that was committed by those who had it before.
         text = str(row.compile(dialect=self._engine.dialect, compile_kwargs={"literal_binds": True}))

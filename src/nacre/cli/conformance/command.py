@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from types import FrameType
 import click
 
 from nacre.cli.client import connect
-from nacre.cli.conformance import environment, page, ratchet, results, selection
+from nacre.cli.conformance import balanced, environment, page, ratchet, results, selection
 from nacre.cli.conformance.workspace import SSH_IMAGE, Workspace
 from nacre.cli.lab.layout import HOSTS_MAX
 from nacre.cli.state import COMMAND, State, say
@@ -61,6 +61,12 @@ SETTINGS = (
     help="A lab of this machine and N hosts more, with real guests; needs root. `nacre lab` has none of the settings that Identity's tests want.",
 )
 @click.option(
+    "--processes",
+    type=click.IntRange(2, 16),
+    metavar="N",
+    help="N API processes with HAProxy in front of them, over the empty PostgreSQL database that NACRE_STORE names.",
+)
+@click.option(
     "--ssh", is_flag=True, help="Boot servers from Debian (built if it is not there) and log in to them; needs real guests."
 )
 @click.option("--all", "everything", is_flag=True, help="Every test under tempest.api of these services.")
@@ -78,6 +84,7 @@ def conformance(
     directory: Path | None,
     simulate: int | None,
     lab_hosts: int | None,
+    processes: int | None,
     ssh: bool,
     everything: bool,
     save: Path | None,
@@ -101,9 +108,13 @@ def conformance(
         raise click.ClickException("nobody logs in to simulated guests: leave out --ssh or --simulate")
     if lab_hosts and (simulate or directory):
         raise click.ClickException("a lab has a cloud of its own: leave out --simulate and --state, or --lab")
+    if processes and (lab_hosts or directory or not os.environ.get("NACRE_STORE")):
+        raise click.ClickException(
+            "several API processes need a cloud of their own, and NACRE_STORE: leave out --lab and --state"
+        )
     signal.signal(signal.SIGTERM, interrupted)
     tempest_bin = environment.ensure()
-    with scratch(keep) as work, cloud_for(work, directory, simulate, lab_hosts, keep) as state:
+    with scratch(keep) as work, cloud_for(work, directory, simulate, lab_hosts, processes, keep) as state:
         if ssh and not connect(state).get("image", f"/images?name={SSH_IMAGE}")["images"]:
             nacre("image", "build", "debian", "--state", str(state.dir))
         workspace = Workspace(work / "tempest", tempest_bin, ssh)
@@ -152,9 +163,20 @@ def scratch(keep: bool) -> Iterator[Path]:
 
 
 def cloud_for(
-    work: Path, directory: Path | None, simulate: int | None, lab_hosts: int | None, keep: bool
+    work: Path, directory: Path | None, simulate: int | None, lab_hosts: int | None, processes: int | None, keep: bool
 ) -> AbstractContextManager[State]:
-    return running_lab(work / "lab", lab_hosts, keep) if lab_hosts else running_cloud(directory or work / "cloud", simulate, keep)
+    if lab_hosts:
+        return running_lab(work / "lab", lab_hosts, keep)
+    if processes:
+        return balanced_cloud(work, simulate, processes, keep)
+    return running_cloud(directory or work / "cloud", simulate, keep)
+
+
+@contextmanager
+def balanced_cloud(work: Path, simulate: int | None, processes: int, keep: bool) -> Iterator[State]:
+    """A cloud of several API processes that is made for this."""
+    with running_cloud(work / "cloud", simulate, keep, balanced.options(processes)) as state, balanced.balancer(state, work):
+        yield state
 
 
 @contextmanager
@@ -173,12 +195,12 @@ def running_lab(directory: Path, hosts: int, keep: bool) -> Iterator[State]:
 
 
 @contextmanager
-def running_cloud(directory: Path, simulate: int | None, keep: bool) -> Iterator[State]:
+def running_cloud(directory: Path, simulate: int | None, keep: bool, more: Sequence[str] = ()) -> Iterator[State]:
     """A cloud in that directory. One that was there before stays as it was; one made here is purged."""
     state = State(directory)
     existed = state.load() is not None
     options = ["--state", str(state.dir)]
-    made = [] if existed or simulate is None else ["--simulate", str(simulate)]
+    made = [*more] if existed or simulate is None else ["--simulate", str(simulate), *more]
     if not existed:
         made += [word for setting in SETTINGS for word in ("--set", setting)]
     if not existed and simulate is None and os.geteuid() != 0:

@@ -12,6 +12,7 @@ import click
 
 from nacre.cli import packages
 from nacre.cli import up as ups
+from nacre.cli.asked import Asked
 from nacre.cli.lab import hosts, wires
 from nacre.cli.lab.layout import API, DEFAULT, HOSTS_MAX, Lab, Place
 from nacre.cli.output import emit_json, format_option, table
@@ -87,7 +88,7 @@ def start_cloud(lab: Lab, place: Place, port: int | None) -> None:
     known = state.load()
     nodes = None if known is not None and known.nodes_port else f"{lab.address(API)}:{free_port()}"
     with locked(state):
-        cloud, started = ups.start(state, port, None, nodes=nodes, external=lab.outer(API))
+        cloud, started = ups.start(state, Asked(port=port, nodes=nodes, external=lab.outer(API)))
     if started:
         ups.register_default_images(state, cloud)
 

@@ -68,7 +68,11 @@ def mark_all(conn: sa.Connection, host_id: str, things: Sequence[tuple[Kind, str
 
 
 def since(conn: sa.Connection, compilers: Mapping[Kind, Compiler], host_id: str, revision: int) -> Desired:
-    """What changed since that revision; everything for 0. Items come in the order in which they are to be made."""
+    """What changed since that revision; everything for 0, and for one that has not been yet: the store has lost what the node has seen, or
+    is an older one. Items come in the order in which they are to be made."""
+    now = _REVISION.scalar(conn, host=host_id) or 0
+    if revision > now:
+        revision = 0
     marks: dict[Kind, dict[str, int]] = {kind: {} for kind in KINDS}
     for row in _MARKED.rows(conn, host=host_id, after=revision):
         marks[row["kind"]][row["object_id"]] = row["revision"]
@@ -82,7 +86,6 @@ def since(conn: sa.Connection, compilers: Mapping[Kind, Compiler], host_id: str,
                 gone.append(Gone(kind, object_id, marked))
             else:
                 items.append(_item(kind, object_id, marked, spec))
-    now = _REVISION.scalar(conn, host=host_id) or 0
     return Desired(now, revision == 0, tuple(items), tuple(gone))
 
 

@@ -134,6 +134,25 @@ def enrol(conn: sa.Connection, secret: str, newcomers: Sequence[Newcomer]) -> li
     return [{"host_id": each.host_id, "hostname": each.hostname, "pem": each.pem} for each in newcomers]
 
 
+def certify(conn: sa.Connection, newcomer: Newcomer) -> None:
+    """A host of an API process's own machine gets a certificate, by which it comes to the other processes. Raises Conflict."""
+    enrolled = conn.execute(sa.select(hosts.c.enrolled).where(hosts.c.id == newcomer.host_id)).scalar()
+    if enrolled is None or enrolled:
+        raise Conflict("Only a host of an API process's own machine is certified by that process.")
+    conn.execute(host_certificates.delete().where(host_certificates.c.host_id == newcomer.host_id))
+    conn.execute(
+        host_certificates.insert().values(
+            serial=newcomer.serial,
+            host_id=newcomer.host_id,
+            token_id="",
+            key=newcomer.key,
+            pem=newcomer.pem,
+            issued_at=now(),
+            expires_at=newcomer.expires_at,
+        )
+    )
+
+
 def _issued(conn: sa.Connection, token_id: str, keys: Sequence[str]) -> list[Row]:
     select = (
         sa.select(host_certificates.c.key, host_certificates.c.host_id, host_certificates.c.pem, hosts.c.hostname)
@@ -157,7 +176,7 @@ def admit(conn: sa.Connection, host_id: str, *, certified: bool) -> None:
     """Whether a stream may speak for the host: in the transaction that registers it, so that one just removed does not come back.
     Raises Forbidden."""
     enrolled = conn.execute(sa.select(hosts.c.enrolled).where(hosts.c.id == host_id)).scalar()
-    if certified and not enrolled:
+    if certified and enrolled is None:
         raise Forbidden("this host was removed from the cloud")
     if enrolled and not certified:
         raise Forbidden("this host has joined by a certificate and must show it")

@@ -47,6 +47,9 @@ _judgements = PerStore(lambda _store: Judgement())
 
 def lost(cloud: Cloud) -> frozenset[str]:
     """The ids of the hosts that are lost now."""
+    if cloud.presence is not None and not cloud.presence.reaches_store:
+        # What other processes hear is not known for now.
+        return frozenset()
     judgement = _judgements.of(cloud.store)
     return judgement.lost(cloud.store.read_now(hosts.ids), cloud.hosts.alive())
 

@@ -14,32 +14,35 @@ class Process(NamedTuple):
 
     id: str
     hostname: str
+    address: str
     url: str
     version: str
-    counter: int
-    heard: dict[str, int]
+    counter: int = 0
+    heard: Mapping[str, int] = {}
+    leads: bool = False
 
 
 _COLUMNS = [api_processes.c[name] for name in Process._fields]
 
 
-def register(conn: sa.Connection, ident: str, hostname: str, url: str, version: str, *, alone: bool) -> None:
+def register(conn: sa.Connection, process: Process, *, alone: bool) -> None:
     """The process begins. `alone`: there can be no other over this store, so what is noted of others is of the past."""
     if alone:
-        conn.execute(api_processes.delete().where(api_processes.c.id != ident))
-    values = {"hostname": hostname, "url": url, "version": version, "heard": {}, "started_at": now()}
-    known = conn.execute(api_processes.update().where(api_processes.c.id == ident).values(counter=_next(), **values))
+        conn.execute(api_processes.delete().where(api_processes.c.id != process.id))
+    values = {name: value for name, value in process._asdict().items() if name not in ("id", "counter")}
+    values["started_at"] = now()
+    known = conn.execute(api_processes.update().where(api_processes.c.id == process.id).values(counter=_next(), **values))
     if not known.rowcount:
-        conn.execute(api_processes.insert().values(id=ident, **values))
+        conn.execute(api_processes.insert().values(id=process.id, **values))
 
 
 def _next() -> sa.ColumnElement[int]:
     return api_processes.c.counter + 1
 
 
-def renew(conn: sa.Connection, ident: str, heard: Mapping[str, int]) -> list[Process] | None:
+def renew(conn: sa.Connection, ident: str, heard: Mapping[str, int], *, leads: bool) -> list[Process] | None:
     """A sign of life, with those that it has had. Returns all processes that there are; None when this one was struck out meanwhile."""
-    renewed = api_processes.update().where(api_processes.c.id == ident).values(counter=_next(), heard=dict(heard))
+    renewed = api_processes.update().where(api_processes.c.id == ident).values(counter=_next(), heard=dict(heard), leads=leads)
     if not conn.execute(renewed).rowcount:
         return None
     return listed(conn)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +36,11 @@ class Facts:
         self._meter = None if given is not None else CpuMeter()
         self._due_s: dict[str, float] = {}
         self._now: dict[str, Any] = {}
-        self._sent: dict[str, Any] = {}
         self.refresh()
 
     def all(self) -> dict[str, Any]:
-        """Everything, to be sent with a Hello; from here on `changes` counts."""
-        self._sent = self._now
+        """Everything as it is now."""
         return self._now
-
-    def changes(self) -> dict[str, Any]:
-        """What is different from what was sent last; None stands for a fact that is gone."""
-        now, sent = self._now, self._sent
-        if now is sent:
-            return {}
-        changed = {name: value for name, value in now.items() if name not in sent or sent[name] != value}
-        changed |= dict.fromkeys(sent.keys() - now.keys())
-        self._sent = now
-        return changed
 
     async def run(self) -> None:
         """Refresh for ever. In a thread: a file of the kernel's may take its time, and beats must not wait for it."""
@@ -94,3 +82,22 @@ class Facts:
             self._own.pop(fact.name, None)
         else:
             self._own[fact.name] = value
+
+
+class Told:
+    """What was said of some facts on one stream."""
+
+    def __init__(self, facts: Callable[[], dict[str, Any]]) -> None:
+        self._facts = facts
+        self.first = self._sent = facts()
+        """Everything, to be sent with a Hello; from there on `changes` counts."""
+
+    def changes(self) -> dict[str, Any]:
+        """What is different from what was said last; None stands for a fact that is gone."""
+        now, sent = self._facts(), self._sent
+        if now is sent:
+            return {}
+        changed = {name: value for name, value in now.items() if name not in sent or sent[name] != value}
+        changed |= dict.fromkeys(sent.keys() - now.keys())
+        self._sent = now
+        return changed

@@ -3,6 +3,7 @@
 from nacre.cloud.policy import ADMIN, READER, Rule
 
 POLICIES: dict[str, Rule] = {
+    "nacre:api_processes": ADMIN,
     "nacre:audit": ADMIN,
     "nacre:explain": READER,
     "nacre:facts": ADMIN,

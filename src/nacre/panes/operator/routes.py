@@ -7,7 +7,7 @@ from nacre.cloud import audit
 from nacre.cloud.errors import CloudError, Unavailable
 from nacre.cloud.hosts import liveness
 from nacre.panes.edge import Call, Reply, Route, Service
-from nacre.panes.operator import certificates, decisions, grants, hosts, publishing
+from nacre.panes.operator import certificates, decisions, grants, hosts, processes, publishing
 from nacre.panes.operator.policies import POLICIES
 
 
@@ -16,12 +16,15 @@ def render_error(error: CloudError, status: int, request_id: str) -> tuple[Any, 
 
 
 async def health(call: Call) -> Reply:
-    """No token and nothing secret: whether this process serves, and how many hosts it has a stream with. 503 while it cannot reach the store:
+    """No token and nothing secret: whether this process serves, how many hosts it has a stream with, and whether the one of its own
+    machine is among them. 503 while it cannot reach the store:
     a balancer sends nobody to it then."""
     presence = call.cloud.presence
     if presence is not None and not presence.reaches_store:
         raise Unavailable("This API process cannot reach the store.")
-    return Reply({"api": "ok", "hosts_up": len(call.cloud.hosts.connected()), "version": __version__})
+    connected = call.cloud.hosts.connected()
+    own = call.cloud.settings.host_id
+    return Reply({"api": "ok", "hosts_up": len(connected), "host_up": not own or own in connected, "version": __version__})
 
 
 async def run_audit(call: Call) -> Reply:
@@ -46,6 +49,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/nacre/v1/status", status, "nacre:status", "Hosts and counts"),
     *hosts.ROUTES,
     *decisions.ROUTES,
+    *processes.ROUTES,
     *grants.ROUTES,
     *publishing.ROUTES,
     *certificates.ROUTES,
