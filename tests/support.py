@@ -23,10 +23,12 @@ from nacre.cloud.identity.assignments import Grant
 from nacre.cloud.identity.passwords import hash_now
 from nacre.cloud.identity.scopes import Scope
 from nacre.cloud.identity.service import open_identity
+from nacre.cloud.processes import operations as processes
 from nacre.panes.edge.app import SERVER_OPTIONS, build
 from nacre.panes.services import SERVICES
 from nacre.store import Store
 from nacre.store.blobs import DirectoryBlobs
+from nacre.store.schema import new_id
 from tests.postgres import store_url
 
 
@@ -151,23 +153,29 @@ def _add_actors(conn: sa.Connection) -> None:
         assignments.add(conn, internal(), grant)
 
 
-async def run_cloud(state: Path, **settings_too: Any) -> RunningCloud:
-    """The application over a fresh store, bootstrapped, with the actors' users in it."""
+async def run_cloud(state: Path, *, database: str = "", beside: RunningCloud | None = None, **settings_too: Any) -> RunningCloud:
+    """The application over a fresh store (`database`, if given), bootstrapped, with the actors' users in it. `beside`: one more API process
+    of that cloud, with the same state directory."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     base_url = f"http://127.0.0.1:{port}"
-    settings = Settings(base_url, "cafe", state, password_cost=PASSWORD_COST, **settings_too)
-    url = store_url(state / "nacre.sqlite")
+    public_url = beside.cloud.settings.base_url if beside else base_url
+    settings = Settings(public_url, "cafe", state, password_cost=PASSWORD_COST, **settings_too)
+    url = beside.store_url if beside else database or store_url(state / "nacre.sqlite")
     store = Store(url)
     await schema.prepare(store)
-    await store.write(_add_actors)
-    await bootstrap.prepare(store, settings, {})
-    await store.write(flavors.bootstrap)
+    if beside is None:
+        await store.write(_add_actors)
+        await bootstrap.prepare(store, settings, {})
+        await store.write(flavors.bootstrap)
     identity = open_identity(store, settings)
-    cloud = Cloud(
-        settings, store, identity.tokens.authenticate, NoHosts(), blobs=DirectoryBlobs(state / "blobs"), identity=identity
-    )
+    ident = new_id()
+    process = processes.Process(ident, "here", base_url.removeprefix("http://"), "", "0", leads=not store.shared)
+    await store.write(processes.register, process, alone=not store.shared)
+    store.write_while(processes.row_of(ident))
+    blobs = DirectoryBlobs(state / "blobs", ident)
+    cloud = Cloud(settings, store, identity.tokens.authenticate, NoHosts(), blobs=blobs, identity=identity, process_id=ident)
     cloud.closing.append(identity.close)
     tokens = {
         name: identity.tokens.issue(actor.user_id, ("password",), Scope("project", actor.project_id))[0]

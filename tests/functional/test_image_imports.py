@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from nacre.cloud import abandoned
 from nacre.cloud.context import Context
-from nacre.cloud.image import imports, sweeping
+from nacre.cloud.image import imports
 from nacre.cloud.image.sources import ImportRules
 from nacre.cloud.image.tasks import OF_IMAGE_MAX
 from nacre.store import Store
@@ -272,9 +273,9 @@ def test_an_import_that_a_process_took_with_it_is_queued_again(cloud: RunningClo
     context = Context(actor.user_id, "default", project_id=actor.project_id, roles=frozenset({"member"}))
 
     async def story() -> None:
-        await cloud.cloud.store.write(imports.begin, context, image, {"method": "web-download"})
-        # As the next process does before it serves.
-        await sweeping.recover(cloud.cloud)
+        await cloud.cloud.store.write(imports.begin, context, image, {"method": "web-download"}, cloud.cloud.process_id)
+        # As the next start of the process does before it serves.
+        await abandoned.recover(cloud.cloud)
 
     asyncio.run_coroutine_threadsafe(story(), cloud.loop).result(30)
     shown = member("GET", f"{V2}/images/{image}").json
@@ -290,11 +291,11 @@ def test_a_project_has_so_many_imports_under_way_and_no_more(member: Client, clo
     async def story() -> None:
         for _ in range(imports.UNDER_WAY_MAX):
             ident = await asyncio.to_thread(make, member)
-            await cloud.cloud.store.write(imports.begin, context, ident, {})
+            await cloud.cloud.store.write(imports.begin, context, ident, {}, cloud.cloud.process_id)
 
     asyncio.run_coroutine_threadsafe(story(), cloud.loop).result(60)
     assert ask(member, make(member), "web-download", uri="http://name-that-is-nowhere.invalid/").status == 409
-    asyncio.run_coroutine_threadsafe(sweeping.recover(cloud.cloud), cloud.loop).result(30)
+    asyncio.run_coroutine_threadsafe(abandoned.recover(cloud.cloud), cloud.loop).result(30)
 
 
 def test_a_process_that_ends_gives_up_what_it_fetches(tmp_path: Any, web: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import fcntl
 import http.server
 import json
 import shutil
@@ -209,6 +210,15 @@ def test_an_index_is_the_image_of_this_platform_and_an_artifact_none(member: Cli
     assert member("GET", "/docker/images/multi:signed/json").status == 404
 
 
+def nobody_writes(upload: Path) -> bool:
+    with upload.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
 def test_killed_in_the_middle_of_a_push_nothing_is_left_after_the_sweep(cloud: RunningCloud, member: Client) -> None:
     before = set(cloud.cloud.blobs.digests())
     lonely = images.layer({"lonely": "blob"})
@@ -218,10 +228,10 @@ def test_killed_in_the_middle_of_a_push_nothing_is_left_after_the_sweep(cloud: R
     with socket.create_connection((host, int(port))) as client:
         head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {member.token}\r\nContent-Length: 1000000\r\n\r\n"
         client.sendall(head.encode() + b"x" * 5000)
-    folder = cloud.cloud.settings.state / "uploads"
+    folder = cloud.cloud.blobs.uploads
     assert list(folder.iterdir())
     assert call(cloud, uploads.sweep(cloud.cloud)) == 0, "what is young may still go on"
-    wait_for(lambda: location.rpartition("/")[2] not in uploads._busy, "the server to see that the client is gone")
+    wait_for(lambda: nobody_writes(folder / location.rpartition("/")[2]), "the server to see that the client is gone")
     assert call(cloud, uploads.sweep(cloud.cloud, idle_s_max=-1, unnamed_s_max=-1)) >= 2
     assert list(folder.iterdir()) == []
     assert images.digest(lonely) not in set(cloud.cloud.blobs.digests())
@@ -367,7 +377,7 @@ def test_a_client_killed_in_the_middle_of_a_pull_leaves_nothing(cloud: RunningCl
     (tmp_path / "config.json").write_text(json.dumps({"HttpHeaders": {"X-Auth-Token": cloud.tokens["member"]}}))
     where = cloud.base_url.removeprefix("http://")
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "DOCKER_HOST": f"tcp://{where}/docker", "DOCKER_CONFIG": str(tmp_path)}
-    spool, before = cloud.cloud.settings.state / "spool", set(cloud.cloud.blobs.digests())
+    spool, before = cloud.cloud.blobs.spool, set(cloud.cloud.blobs.digests())
     with Faulty(waits=True) as registry:
         client = subprocess.Popen(["docker", "pull", f"{registry.place}/x:1"], env=environment, stdout=subprocess.DEVNULL)
         try:
@@ -395,7 +405,7 @@ def test_a_registry_that_truncates_gives_a_clear_error_and_leaves_nothing(
     text = last.get("error") or last.get("message")
     assert "EOF" in text, answer.body
     assert set(cloud.cloud.blobs.digests()) == before
-    assert list((cloud.cloud.settings.state / "spool").iterdir()) == []
+    assert list(cloud.cloud.blobs.spool.iterdir()) == []
     assert member("GET", f"/docker/images/{truncating}/x:1/json").status == 404
 
 

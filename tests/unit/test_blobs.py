@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nacre.store import StoreError
 from nacre.store import blobs as module
 from nacre.store.blobs import BATCH_BYTES, Blob, BlobsFull, BlobTooLarge, DirectoryBlobs
 
@@ -40,6 +41,7 @@ def test_what_is_written_is_found_under_its_digest(tmp_path: Path) -> None:
     assert blob.sha512 == hashlib.sha512(data).hexdigest()
     assert blobs.path(blob.digest).read_bytes() == data
     assert list(blobs.digests()) == [blob.digest]
+    blobs.release(blob.digest)
     assert files(tmp_path) == [blob.digest.removeprefix("sha256:")]
     assert write(blobs).size == 0
 
@@ -69,32 +71,82 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert files(tmp_path) == []
 
 
+def unnamed() -> bool:
+    return False
+
+
 def test_a_blob_is_pinned_until_its_row_is_there(tmp_path: Path) -> None:
-    blobs = DirectoryBlobs(tmp_path)
-    first, second = write(blobs, b"same"), write(blobs, b"same")
+    blobs, others = DirectoryBlobs(tmp_path, "one"), DirectoryBlobs(tmp_path, "other")
+    first, second = write(blobs, b"same"), write(others, b"same")
     assert first.digest == second.digest
-    blobs.release(first.digest)
-    assert not blobs.delete(first.digest)
-    blobs.release(first.digest)
+    assert blobs.pinned() == others.pinned() == {first.digest}
+    for still_pinned, ends in ((blobs, others), (others, blobs)):
+        assert not still_pinned.delete(first.digest, unnamed)
+        assert not ends.delete(first.digest, unnamed)
+        ends.release(first.digest)
+    assert not blobs.delete(first.digest, lambda: True), "a row names it"
     with blobs.path(first.digest).open("rb") as reader:
-        assert blobs.delete(first.digest)
+        assert others.delete(first.digest, unnamed)
         assert reader.read() == b"same"
-    assert blobs.delete(first.digest)
+    assert blobs.delete(first.digest, unnamed)
     blobs.close()
+    others.close()
     assert files(tmp_path) == []
+
+
+def test_who_comes_to_need_a_blob_while_it_is_deleted_keeps_it(tmp_path: Path) -> None:
+    """The other process's row comes after the deletion has looked for one, and before the blob is moved away; and the other way round."""
+    blobs, others = DirectoryBlobs(tmp_path, "one"), DirectoryBlobs(tmp_path, "other")
+    blob = write(blobs, b"wanted")
+    blobs.release(blob.digest)
+    asked: list[bool] = []
+
+    def named_meanwhile() -> bool:
+        if not asked:
+            others.release(write(others, b"wanted").digest)
+        asked.append(True)
+        return len(asked) > 1
+
+    assert not blobs.delete(blob.digest, named_meanwhile)
+    assert blobs.path(blob.digest).read_bytes() == b"wanted"
+
+    def pinned_meanwhile() -> bool:
+        if len(asked) == 3:
+            write(others, b"wanted")
+        asked.append(True)
+        return False
+
+    asked = [True, True]
+    assert blobs.delete(blob.digest, pinned_meanwhile), "it was moved away, and is placed anew"
+    assert blobs.path(blob.digest).read_bytes() == b"wanted"
+    assert others.pinned() == {blob.digest}
 
 
 def test_leftovers_of_dead_processes_are_swept_and_others_are_not(tmp_path: Path) -> None:
-    blobs = DirectoryBlobs(tmp_path)
-    for name, age in (("old", module.TEMPORARY_AGE_MAX_S + 60), ("young", 0)):
-        path = tmp_path / "tmp" / name
-        path.write_bytes(b"half")
-        moment = path.stat().st_mtime - age
-        os.utime(path, (moment, moment))
-    assert blobs.sweep() == 1
-    assert files(tmp_path) == ["young"]
-    assert blobs.sweep(alone=True) == 1
-    assert files(tmp_path) == []
+    dead, lives, blobs = (DirectoryBlobs(tmp_path, name) for name in ("dead", "lives", "one"))
+    again = DirectoryBlobs(tmp_path, "one")
+    left, kept, half = write(dead, b"left"), write(lives, b"kept"), write(dead, b"half taken away")
+    (dead.spool / "x").mkdir()
+    (lives.spool / "half").write_bytes(b"half")
+    (blobs.spool / "of an earlier start").write_bytes(b"half")
+    name = half.digest.removeprefix("sha256:")
+    dead.release(half.digest)
+    dead.path(half.digest).rename(next(tmp_path.glob("work/dead.*")) / "tmp" / f"taken-{name}-1")
+    dropped: list[str] = []
+
+    def drop(digest: str) -> None:
+        assert again.path(digest).is_file()
+        dropped.append(digest)
+        again.delete(digest, lambda: digest == half.digest)
+
+    assert asyncio.run(again.sweep(lambda: {"one", "lives"}, drop)) == 2
+    assert sorted(dropped) == sorted([left.digest, half.digest])
+    names = sorted(digest.removeprefix("sha256:") for digest in (kept.digest, half.digest))
+    assert sorted(again.digests()) == sorted([kept.digest, half.digest])
+    assert files(tmp_path) == sorted([*names, kept.digest.removeprefix("sha256:"), "half"])
+    assert asyncio.run(again.sweep(lambda: {"one", "lives"}, drop)) == 0
+    with pytest.raises(StoreError, match="taken for dead"):
+        write(dead, b"a late one")
 
 
 def test_a_name_that_is_no_digest_leads_nowhere(tmp_path: Path) -> None:

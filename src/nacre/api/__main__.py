@@ -19,13 +19,13 @@ from aiohttp import web
 
 from nacre import __version__
 from nacre.api.config import ApiConfig, ExternalNetwork, load, load_bootstrap
-from nacre.cloud.compute import flavors, snapshots
+from nacre.cloud import abandoned
+from nacre.cloud.compute import flavors
 from nacre.cloud.core import Cloud, Settings
 from nacre.cloud.hosts import operations as hosts
 from nacre.cloud.identity import bootstrap as identity_bootstrap
 from nacre.cloud.identity.service import open_identity
 from nacre.cloud.identity.tables import projects
-from nacre.cloud.image import sweeping
 from nacre.cloud.network import bootstrap as network_bootstrap
 from nacre.cloud.processes import operations as processes
 from nacre.cloud.processes.presence import Presence
@@ -146,19 +146,19 @@ async def open_cloud(config: ApiConfig, hub: Hub, stop: Callable[[], None]) -> C
     await store.write(flavors.bootstrap)
     await store.write(_first_networks, config.external)
     identity = open_identity(store, settings)
-    blobs = DirectoryBlobs(config.blobs)
     ident = _process_id(config)
-    cloud = Cloud(settings, store, identity.tokens.authenticate, hub, identity=identity, blobs=blobs, process_id=ident)
-    cloud.closing.append(identity.close)
-    if store.shared:
-        cloud.presence = Presence(cloud, stop)
     url = config.nodes_url if config.nodes_port else ""
     process = processes.Process(
         ident, socket.gethostname(), f"{config.bind}:{config.port}", url, __version__, leads=not store.shared
     )
     await store.write(processes.register, process, alone=not store.shared)
-    await store.write(snapshots.forget)
-    await sweeping.recover(cloud)
+    store.write_while(processes.row_of(ident))
+    blobs = DirectoryBlobs(config.blobs, ident)
+    cloud = Cloud(settings, store, identity.tokens.authenticate, hub, identity=identity, blobs=blobs, process_id=ident)
+    cloud.closing.append(identity.close)
+    if store.shared:
+        cloud.presence = Presence(cloud, stop)
+    await abandoned.recover(cloud)
     hub.renew(store.read_now(hosts.ids))
     return cloud
 

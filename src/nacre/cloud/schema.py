@@ -47,7 +47,7 @@ __all__ = [
     "volumes",
 ]
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest migration: the schema that this code needs."""
 OLDEST = "0012"
 """The oldest one whose code may serve over it."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from nacre.cloud import draining, lost_hosts
+from nacre.cloud import abandoned, draining, lost_hosts
 from nacre.cloud.builds import sweeping as builds
 from nacre.cloud.compute import decisions, shelving
 from nacre.cloud.compute import observations as compute
@@ -56,6 +56,7 @@ async def trim_events(cloud: Cloud) -> None:
 SWEEPERS: tuple[Sweeper, ...] = (
     Sweeper("expire transitions", 5.0, expire_transitions),
     Sweeper("API processes", processes.SWEEP_EVERY_S, processes.sweep),
+    Sweeper("what gone processes were at", abandoned.SWEEP_EVERY_S, abandoned.sweep),
     Sweeper("images of servers", leaving.SWEEP_EVERY_S, leaving.sweep),
     Sweeper("shelved servers", shelving.SWEEP_EVERY_S, shelving.sweep),
     Sweeper("lost hosts", lost_hosts.EVERY_S, lost_hosts.leave),

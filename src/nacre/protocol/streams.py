@@ -56,7 +56,7 @@ resize        h, w -> nothing: the size of the guest's terminal, or of the exec'
 top           ps_args -> JSON {Titles, Processes};  changes -> JSON [{Path, Kind}]
 archive_stat  path, name -> JSON {name,size,mode,mtime,linkTarget}
 size          -> JSON {SizeRw, SizeRootFs}: bytes that the guest wrote, and these with its image's
-exec_state    exec -> JSON {running, exit_code}: exit_code None of one that runs, or that this node knows nothing of
+exec_state    exec -> JSON {running, exit_code, pid}: exit_code None of one that runs, or that this node knows nothing of
 signal        signal (its number), to the guest's first process -> nothing
 archive_get   path, name (as the client called the guest) -> STDOUT: a tar
 archive_put   path, name, no_overwrite_dir_non_dir, copy_uidgid; STDIN: a tar -> Exit(0)

@@ -3,29 +3,31 @@
 A blob is written under a temporary name while its hashes are computed, synced, and only then renamed to its digest: under a digest there is
 never half a blob. Who refers to a blob is the rows' matter: it is deleted when no row names it. Between the end of a write and the commit
 of the row that names it a blob is pinned, so that the deletion of the last other row cannot take it away.
+
+Several processes may share a directory. Nobody waits for anybody there: a lock that a process holds while it stands still would stop all of
+them. Who places a blob pins it first. Who deletes one looks for pins and rows, moves it away, looks once more, and puts it back where somebody
+has come to need it in between: that one had placed it before it was moved away, and then its pin, or its row, is found; or it places it anew.
 """
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
 import re
-import threading
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+import shutil
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from nacre.store.engine import StoreError
+from nacre.store.workplace import Workplace, name_of, unpin
 
 BATCH_BYTES = 2 * 1024 * 1024
 """What is hashed and written at once. Two batches per writer are in memory: one being received, one being worked on."""
 WORKERS = 4
 """Threads that hash and write, shared by all writers."""
-TEMPORARY_AGE_MAX_S = 24 * 3600
-"""A temporary file that nobody has written to for so long belongs to a process that is gone."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -54,6 +56,11 @@ class BlobsFull(StoreError):
 class Blobs(Protocol):
     """Bytes by digest, wherever they lie."""
 
+    spool: Path
+    """A folder of this process, on the file system of the blobs, that goes with it."""
+    uploads: Path
+    """A folder of all processes there: for what is begun at one and goes on at another."""
+
     async def write(self, stream: AsyncIterator[bytes], limit: int) -> Blob:
         """Keep what the stream yields, pinned until `release`. Raises BlobTooLarge, BlobsFull, and what the stream raises; then nothing is kept."""
 
@@ -67,38 +74,37 @@ class Blobs(Protocol):
     def path(self, digest: str) -> Path:
         """Where the bytes lie. The file may be missing. Raises ValueError for what is no digest."""
 
-    def delete(self, digest: str) -> bool:
-        """Forget the blob, unless it is pinned; readers that have it open keep it. Returns whether it is gone."""
+    def delete(self, digest: str, named: Callable[[], bool]) -> bool:
+        """Forget the blob, unless it is pinned or `named` says that a row names it; readers that have it open keep it. Returns whether it
+        is gone."""
 
     def digests(self) -> Iterator[str]:
         """What is there, for the sweeper that looks for blobs without a row."""
 
     def pinned(self) -> frozenset[str]:
-        """What is there and has its row yet to come."""
+        """What has its row yet to come, at whatever process."""
 
-    def sweep(self, alone: bool = False) -> int:
-        """Remove temporary leftovers of dead processes (`alone`: no other process writes here, so all but our own). Returns how many."""
+    async def sweep(self, living: Callable[[], Collection[str]], drop: Callable[[str], Any]) -> int:
+        """Remove what is left of processes that do not live; `drop` is called with what they had pinned, and deletes what no row names.
+        Returns how many there were."""
 
     def close(self) -> None: ...
 
 
 class DirectoryBlobs:
-    """Blobs in a directory: `sha256/ab/abcd...`, and `tmp` for what is being written."""
+    """Blobs in a directory: `sha256/ab/abcd...`, and `work` for what each process has on its way."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, process_id: str = "alone") -> None:
         self._root = path / "sha256"
-        self._temporary = path / "tmp"
-        for directory in (self._root, self._temporary):
+        self.uploads = path / "uploads"
+        for directory in (self._root, self.uploads):
             directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._work = Workplace(path / "work", process_id)
+        self.spool = self._work.spool
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="blobs")
-        self._lock = threading.Lock()
-        """Held while a name changes hands: a blob placed and pinned, or found without a pin and taken away."""
-        self._pins: dict[str, int] = {}
-        self._writing: set[Path] = set()
 
     async def write(self, stream: AsyncIterator[bytes], limit: int) -> Blob:
-        temporary = self._temporary / uuid.uuid4().hex
-        self._writing.add(temporary)
+        temporary = self._work.new_file()
         try:
             return await self._write(stream, limit, temporary)
         except OSError as error:
@@ -106,7 +112,6 @@ class DirectoryBlobs:
                 raise BlobsFull("There is not enough space left to keep the data.") from error
             raise
         finally:
-            self._writing.discard(temporary)
             temporary.unlink(missing_ok=True)
 
     async def _write(self, stream: AsyncIterator[bytes], limit: int, temporary: Path) -> Blob:
@@ -147,22 +152,16 @@ class DirectoryBlobs:
         if not target.parent.is_dir():
             target.parent.mkdir(exist_ok=True, mode=0o750)
             _sync_directory(self._root)
-        with self._lock:
-            temporary.replace(target)
-            self._pins[digest] = self._pins.get(digest, 0) + 1
+        self._work.pin(target.name)
         try:
+            temporary.replace(target)
             _sync_directory(target.parent)
         except BaseException:
             self.release(digest)
             raise
 
     def release(self, digest: str) -> None:
-        with self._lock:
-            pins = self._pins.get(digest, 0) - 1
-            if pins > 0:
-                self._pins[digest] = pins
-            else:
-                self._pins.pop(digest, None)
+        self._work.release(self.path(digest).name)
 
     def path(self, digest: str) -> Path:
         if DIGEST.fullmatch(digest) is None:
@@ -170,39 +169,55 @@ class DirectoryBlobs:
         name = digest.removeprefix("sha256:")
         return self._root / name[:2] / name
 
-    def delete(self, digest: str) -> bool:
-        doomed = self._temporary / f"deleted-{uuid.uuid4().hex}"
-        with self._lock:
-            if digest in self._pins:
-                return False
-            try:
-                self.path(digest).rename(doomed)
-            except FileNotFoundError:
-                return True
+    def delete(self, digest: str, named: Callable[[], bool]) -> bool:
+        target = self.path(digest)
+        if self._work.is_pinned(target.name) or named():
+            return False
+        grave = self._work.new_grave(target.name)
+        try:
+            target.rename(grave)
+        except FileNotFoundError:
+            return not target.exists()
+        needed = True
+        try:
+            needed = self._work.is_pinned(target.name) or named()
+        finally:
+            if needed:
+                self._put_back(grave)
+        if needed:
+            return False
         # Giving back the blocks of a large file takes milliseconds, which the loop is spared. What a crash leaves is swept.
-        self._pool.submit(doomed.unlink, missing_ok=True)
+        self._pool.submit(grave.unlink, missing_ok=True)
         return True
 
+    def _put_back(self, grave: Path) -> None:
+        """Unless somebody has placed it anew, or has put it back because this process was taken for dead."""
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            os.link(grave, self._root / name_of(grave)[:2] / name_of(grave))
+        grave.unlink(missing_ok=True)
+
     def pinned(self) -> frozenset[str]:
-        with self._lock:
-            return frozenset(self._pins)
+        return frozenset(f"sha256:{name}" for name in self._work.pinned())
 
     def digests(self) -> Iterator[str]:
         for path in self._root.glob("??/*"):
             yield f"sha256:{path.name}"
 
-    def sweep(self, alone: bool = False) -> int:
-        removed = 0
-        for path in self._temporary.iterdir():
-            if path in self._writing:
-                continue
-            try:
-                if alone or time.time() - path.stat().st_mtime > TEMPORARY_AGE_MAX_S:
-                    path.unlink()
-                    removed += 1
-            except FileNotFoundError:
-                continue
-        return removed
+    async def sweep(self, living: Callable[[], Collection[str]], drop: Callable[[str], Any]) -> int:
+        others = await asyncio.to_thread(self._work.others)
+        gone = self._work.gone(others, living()) if others else []
+        for place in gone:
+            for name in await asyncio.to_thread(self._undone, place):
+                drop(f"sha256:{name}")
+            await asyncio.to_thread(shutil.rmtree, place, True)
+        return len(gone)
+
+    def _undone(self, place: Path) -> list[str]:
+        """What was pinned there, and what was half taken away and is back now."""
+        pinned, graves = unpin(place)
+        for grave in graves:
+            self._put_back(grave)
+        return [*pinned, *map(name_of, graves)]
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)

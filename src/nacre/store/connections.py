@@ -81,13 +81,14 @@ class Session:
     def is_open(self) -> bool:
         return self._conn is not None
 
-    def run(self, command: bytes) -> None:
-        """A command without parameters or rows that anybody looks at. Raises psycopg.Error."""
+    def run(self, command: bytes) -> int:
+        """A command, or several, without parameters. Returns how many rows the last one found. Raises psycopg.Error."""
         result = self.raw.pgconn.exec_(command)
         if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
             if not self.lives():
                 raise psycopg.OperationalError(result.get_error_message())
             raise psycopg.errors.error_from_result(result)
+        return result.ntuples
 
     def lives(self) -> bool:
         return self._conn is not None and not self.raw.broken and not self.raw.closed

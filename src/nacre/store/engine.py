@@ -34,6 +34,10 @@ class StoreError(Exception):
     its connection was lost while it committed and nobody could tell how that ended: the message says so then."""
 
 
+class Fenced(StoreError):
+    """Others have taken this process for dead (`Store.write_while`): nothing of its transaction is left."""
+
+
 class NotStorable(ValueError):
     """A value that the database cannot keep or compare with (PostgreSQL: a NUL in a text). Nothing of the transaction is left."""
 
@@ -84,6 +88,9 @@ class Engine(Protocol):
     @property
     def epoch(self) -> str:
         """Another one after a standby has become the primary: what was committed last may be lost. As of the last write."""
+
+    def write_while(self, row: sa.Select[Any]) -> None:
+        """From now on a transaction is made only if this, asked in it, finds a row; else Fenced is what comes of its jobs."""
 
     def lead(self, changed: Callable[[bool], None]) -> None:
         """From now on be, as soon as no other process is, the one that does what one process alone may do. `changed` is called, in any
@@ -160,6 +167,11 @@ class Store:
     def epoch(self) -> str:
         """Another one after a standby has become the primary: what was committed last before that may be lost. As of the last write."""
         return self._engine.epoch
+
+    def write_while(self, row: sa.Select[Any]) -> None:
+        """From now on nothing is written but while that row is there, where other processes may take it away: what this process begins
+        after, and what it was at, raises Fenced. The values in it are texts and numbers."""
+        self._engine.write_while(row)
 
     def lead(self, changed: Callable[[bool], None]) -> None:
         """Stand for the one process that does what only one may do. `changed` is called in the loop with whether this process is it: at

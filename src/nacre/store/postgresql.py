@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 
 from nacre.store.connections import REST_S, Session, cause_of, connecting, for_callers, said
-from nacre.store.engine import Job, StoreError
+from nacre.store.engine import Fenced, Job, StoreError
 from nacre.store.listening import CHANNEL, Listener, payloads
 
 T = TypeVar("T")
@@ -71,6 +71,7 @@ class PostgreSQL:
         self._readers = threading.local()
         self._opened: list[Session] = []
         self._listener: Listener | None = None
+        self._begin = _BEGIN_WRITE
         self._timeline = ""
         """Of the server that the writer is connected to."""
         self._reader.read(_check)
@@ -105,7 +106,7 @@ class PostgreSQL:
                 if attempt == ATTEMPTS_MAX:
                     return _fail(jobs, f"the database took the transaction back: {said(error)}")
             except StoreError as error:
-                return _fail(jobs, str(error))
+                return _fail(jobs, str(error), type(error))
             except BaseException as error:
                 log.exception("a group of %d writes was rolled back", len(jobs))
                 self._writer.undo()
@@ -113,12 +114,14 @@ class PostgreSQL:
         raise AssertionError
 
     def _attempt(self, jobs: Sequence[Job]) -> int:
-        """Raises _Lost, StoreError, and psycopg.Error; then nothing of it stays."""
+        """Raises _Lost, StoreError (Fenced), and psycopg.Error; then nothing of it stays."""
         if not self._writer.is_open:
             self._timeline = self._writer.ask(_TIMELINE)
         conn = self._writer.open()
         with self._watched():
-            self._writer.run(_BEGIN_WRITE)
+            if not self._writer.run(self._begin):
+                self._writer.run(b"ROLLBACK")
+                raise Fenced("the other API processes took this one for dead, and undid what it had under way")
             done = self._run_jobs(conn, jobs)
             if all(job.error is not None for job in jobs[:done]):
                 self._writer.run(b"ROLLBACK")
@@ -225,6 +228,11 @@ class PostgreSQL:
     def epoch(self) -> str:
         return self._timeline
 
+    def write_while(self, row: sa.Select[Any]) -> None:
+        # It goes along with the lock, and sees all that was committed by those who had it before.
+        text = str(row.compile(dialect=self._engine.dialect, compile_kwargs={"literal_binds": True}))
+        self._begin = _BEGIN_WRITE + b"; " + text.encode()
+
     def lead(self, changed: Callable[[bool], None]) -> None:
         assert self._listener is not None
         self._listener.lead(changed)
@@ -253,8 +261,8 @@ def _check(conn: sa.Connection) -> None:
         )
 
 
-def _fail(jobs: Sequence[Job], message: str) -> int:
+def _fail(jobs: Sequence[Job], message: str, kind: type[StoreError] = StoreError) -> int:
     for job in jobs:
-        job.error = StoreError(message)
+        job.error = kind(message)
         job.announced = []
     return len(jobs)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import sqlalchemy as sa
+
 from nacre.cloud.builds import dockerfile as parsing
 from nacre.cloud.builds import steps, words
 from nacre.cloud.builds.arguments import Arguments
@@ -26,6 +28,7 @@ from nacre.cloud.errors import CloudError, Invalid, NotFound, Unavailable
 from nacre.cloud.image import contents, data, inventory, layered, references
 from nacre.cloud.image.intake import Intake
 from nacre.cloud.image.references import Reference
+from nacre.cloud.processes import unfinished
 from nacre.store.schema import new_id
 
 log = logging.getLogger("nacre.builds")
@@ -34,8 +37,8 @@ BUILDS_MAX = 4
 """Builds of one project at once."""
 TRIGGERS_MAX = 100
 """ONBUILD instructions of one image."""
-running: dict[str, str] = {}
-"""Builds of this process: id -> project."""
+KIND = "build"
+"""Of what is unfinished while a build is at work."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,15 @@ class Download(Protocol):
     def __call__(self, url: str, target: Path) -> Awaitable[int]: ...
 
 
-def require_room(project_id: str) -> None:
+def require_room(conn: sa.Connection, project_id: str) -> None:
     """Raises Unavailable."""
-    if sum(project == project_id for project in running.values()) >= BUILDS_MAX:
+    if unfinished.count(conn, KIND, project_id) >= BUILDS_MAX:
         raise Unavailable(f"{BUILDS_MAX} builds of the project are at work: wait for one to end")
+
+
+def _begin(conn: sa.Connection, process_id: str, ident: str, project_id: str) -> None:
+    require_room(conn, project_id)
+    unfinished.begin(conn, process_id, KIND, ident, project_id)
 
 
 class Build:
@@ -109,10 +117,9 @@ class Build:
     async def run(self, scratch: Path) -> State:
         """Returns the image. Raises CloudError; CommandFailed for a command's status."""
         assert self.ctx.project_id is not None
-        require_room(self.ctx.project_id)
-        running[self.ident] = self.ctx.project_id
         done = False
         try:
+            await self.cloud.store.write(_begin, self.cloud.process_id, self.ident, self.ctx.project_id)
             async with Intake(self.cloud) as intake:
                 self.images = Images(self.cloud, self.ctx, intake, scratch)
                 try:
@@ -130,7 +137,7 @@ class Build:
                 finally:
                     await asyncio.shield(self._end(done))
         finally:
-            running.pop(self.ident, None)
+            await asyncio.shield(unfinished.undo(self.cloud, unfinished.end, KIND, self.ident))
 
     async def _end(self, done: bool) -> None:
         await self.runner.close(wait=done)

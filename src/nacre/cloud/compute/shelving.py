@@ -9,7 +9,6 @@
 Every step looks at what is there, so a process that dies anywhere in between costs a repetition.
 """
 
-import asyncio
 import logging
 from typing import Any
 
@@ -34,7 +33,9 @@ from nacre.cloud.image import operations as images
 from nacre.cloud.image.data import drop_all
 from nacre.cloud.image.tables import images as image_table
 from nacre.cloud.network import servers as network
+from nacre.cloud.processes import unfinished
 from nacre.cloud.scheduler import ExpressionError, NoValidHost
+from nacre.store import StoreError
 from nacre.store.schema import now
 
 Row = dict[str, Any]
@@ -46,8 +47,8 @@ RETRY_S = 10.0
 
 log = logging.getLogger("nacre.compute")
 
-_making: dict[str, asyncio.Task[None]] = {}
-"""Server -> the task that brings its image, in this process."""
+KIND = "shelving"
+"""Of what is unfinished while a process brings a server's image."""
 
 
 def shelve(conn: sa.Connection, ctx: Context, ident: str) -> None:
@@ -138,53 +139,53 @@ async def sweep(cloud: Cloud) -> None:
     """One turn: whatever the next step of each shelved server is."""
     for row in cloud.store.read_now(_waiting):
         server_id, image_id = row["server_id"], row["image_id"]
-        if server_id in _making:
-            continue
         if row["power"] != "shelved":
             if row["power"] is None or (row["observed_generation"] >= row["generation"] and row["observed_state"] is not None):
                 drop_all(cloud, await cloud.store.write(_discard, server_id, image_id))
         elif row["host_id"] is not None and row["observed_state"] == "stopped" and row["retry_at"] <= now():
-            _begin(cloud, server_id)
+            cloud.background.start(_advance(cloud, server_id))
 
 
 def _waiting(conn: sa.Connection) -> list[Row]:
-    """The shelved servers; of one that is gone, or about to go, `power` is None."""
+    """The shelved servers that no process is at; of one that is gone, or about to go, `power` is None."""
     columns = ("host_id", "generation", "observed_generation", "observed_state")
     power = sa.case((servers.c.gone.is_(False), servers.c.power), else_=None).label("power")
     statement = sa.select(shelved_images, power, *(servers.c[name] for name in columns)).select_from(
         shelved_images.outerjoin(servers, servers.c.id == shelved_images.c.server_id)
     )
+    statement = statement.where(shelved_images.c.server_id.not_in(unfinished.under_way(KIND)))
     return [dict(row) for row in conn.execute(statement).mappings()]
-
-
-def _begin(cloud: Cloud, server_id: str) -> None:
-    task = _making[server_id] = asyncio.create_task(_advance(cloud, server_id))
-    task.add_done_callback(lambda _: _making.pop(server_id, None))
 
 
 async def _advance(cloud: Cloud, server_id: str) -> None:
     """The image's bytes, if they are not there yet; then the host lets go."""
     try:
-        found = await cloud.store.write(_to_do, server_id)
+        found = await cloud.store.write(_to_do, server_id, cloud.process_id)
         if found is None:
             return
         server, image_id = found
         if image_id is not None:
             await snapshots.bring(cloud, server, image_id)
         await cloud.store.write(_offload, server_id)
-    except (CloudError, OSError) as error:
+    except (CloudError, StoreError, OSError) as error:
         log.warning("server %s is not shelved yet: %s", server_id, error)
         # A host that does not answer is waited for until the deadline; what else keeps it from becoming an image is said at once.
-        cause = "" if isinstance(error, Unavailable) else f"The server cannot become an image yet: {error}"
-        await cloud.store.write(_postpone, server_id, cause)
+        cause = "" if isinstance(error, Unavailable | StoreError) else f"The server cannot become an image yet: {error}"
+        await unfinished.undo(cloud, _postpone, server_id, cause, cloud.process_id)
+    except BaseException:
+        await unfinished.undo(cloud, unfinished.end, KIND, server_id, cloud.process_id)
+        raise
 
 
-def _to_do(conn: sa.Connection, server_id: str) -> tuple[Row, str | None] | None:
-    """The server with the image whose bytes are missing, None where they are there; None when it is not being shelved any more.
+def _to_do(conn: sa.Connection, server_id: str, process_id: str) -> tuple[Row, str | None] | None:
+    """The server with the image whose bytes are missing, None where they are there; this process is at it from now on. None when it is not
+    being shelved any more, or somebody is at it.
 
     An image that somebody deleted meanwhile is begun anew."""
     row = conn.execute(sa.select(servers).where(servers.c.id == server_id)).mappings().first()
     if row is None or row["power"] != "shelved" or row["host_id"] is None or row["gone"]:
+        return None
+    if not unfinished.begin(conn, process_id, KIND, server_id):
         return None
     image_id = conn.execute(sa.select(shelved_images.c.image_id).where(shelved_images.c.server_id == server_id)).scalar_one()
     status = conn.execute(sa.select(image_table.c.status).where(image_table.c.id == image_id)).scalar()
@@ -196,6 +197,7 @@ def _to_do(conn: sa.Connection, server_id: str) -> tuple[Row, str | None] | None
 
 def _offload(conn: sa.Connection, server_id: str) -> None:
     """The host is told that the server is not its matter any more, and has its claim back."""
+    unfinished.end(conn, KIND, server_id)
     row = conn.execute(sa.select(servers).where(servers.c.id == server_id)).mappings().first()
     if row is None or row["power"] != "shelved" or row["host_id"] is None or row["gone"]:
         return
@@ -209,7 +211,8 @@ def _offload(conn: sa.Connection, server_id: str) -> None:
     timeline.event(conn, dict(row), "compute_shelve_offload_instance", started, now())
 
 
-def _postpone(conn: sa.Connection, server_id: str, cause: str) -> None:
+def _postpone(conn: sa.Connection, server_id: str, cause: str, process_id: str) -> None:
+    unfinished.end(conn, KIND, server_id, process_id)
     conn.execute(shelved_images.update().where(shelved_images.c.server_id == server_id).values(retry_at=now() + RETRY_S))
     if cause:
         being_shelved = (servers.c.id == server_id, servers.c.power == "shelved", servers.c.host_id.is_not(None))

@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from nacre.cloud.compute import quotas, timeline
 from nacre.cloud.compute.actions import ready
-from nacre.cloud.compute.tables import shelved_images
 from nacre.cloud.context import Context
 from nacre.cloud.core import Cloud
 from nacre.cloud.errors import CloudError, Conflict, Forbidden, NotFound
@@ -24,6 +23,8 @@ from nacre.cloud.image.intake import Intake
 from nacre.cloud.image.layered import Content, Layer
 from nacre.cloud.image.tables import image_properties
 from nacre.cloud.image.tables import images as table
+from nacre.cloud.processes import unfinished
+from nacre.store import StoreError
 from nacre.store.schema import now
 
 Row = dict[str, Any]
@@ -36,7 +37,6 @@ UNDER_WAY = ("queued", "saving")
 log = logging.getLogger("nacre.compute")
 
 _slots = asyncio.Semaphore(AT_ONCE)
-_tasks: set[asyncio.Task[None]] = set()
 
 
 class Rotation(Struct, frozen=True):
@@ -53,14 +53,14 @@ async def create(
 
     Raises NotFound, Conflict (state, or one is being made already), Forbidden (quota)."""
     kind = "snapshot" if rotation is None else "backup"
-    row, image = await cloud.store.write(begin, ctx, ident, name, metadata, kind)
-    task = asyncio.create_task(_make(cloud, ctx, row, image["id"], rotation))
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    row, image = await cloud.store.write(begin, ctx, ident, name, metadata, kind, cloud.process_id)
+    cloud.background.start(_make(cloud, ctx, row, image["id"], rotation))
     return image
 
 
-def begin(conn: sa.Connection, ctx: Context, ident: str, name: str, metadata: dict[str, str], kind: str) -> tuple[Row, Row]:
+def begin(
+    conn: sa.Connection, ctx: Context, ident: str, name: str, metadata: dict[str, str], kind: str, process_id: str
+) -> tuple[Row, Row]:
     """The server and its image to be. The image's properties say what it comes from, as Nova's do."""
     verb = "createImage" if kind == "snapshot" else "createBackup"
     row = ready(conn, ctx, ident, verb, FROM_STATES)
@@ -69,6 +69,7 @@ def begin(conn: sa.Connection, ctx: Context, ident: str, name: str, metadata: di
         raise Forbidden(f"Maximum number of metadata items exceeds {limit}", field="metadata")
     image = queue(conn, ctx, row, name, metadata, kind, verb)
     timeline.begin(conn, ctx, row, verb)
+    unfinished.begin(conn, process_id, "snapshot", image["id"])
     return row, image
 
 
@@ -91,13 +92,17 @@ def _under_way(conn: sa.Connection, server_id: str) -> bool:
 
 
 async def _make(cloud: Cloud, ctx: Context, server: Row, image_id: str, rotation: Rotation | None) -> None:
+    made = False
     try:
         await bring(cloud, server, image_id)
+        made = True
         if rotation is not None:
             await _rotate(cloud, ctx, server["id"], rotation)
-    except (CloudError, OSError) as error:
+    except (CloudError, StoreError, OSError) as error:
         log.warning("image %s of server %s was not made: %s [%s]", image_id, server["id"], error, ctx.request_id)
-        await cloud.store.write(_drop, image_id)
+    finally:
+        if not made:
+            await unfinished.undo(cloud, _drop, image_id)
 
 
 async def _rotate(cloud: Cloud, ctx: Context, server_id: str, rotation: Rotation) -> None:
@@ -135,20 +140,17 @@ def _finish(conn: sa.Connection, image_id: str, content: Content) -> None:
     if not changed.rowcount:
         raise NotFound(f"Image {image_id} was deleted while it was made.")
     layered.attach(conn, image_id, content)
+    unfinished.end(conn, "snapshot", image_id)
 
 
 def _drop(conn: sa.Connection, image_id: str) -> None:
+    abandoned(conn, image_id)
+    unfinished.end(conn, "snapshot", image_id)
+
+
+def abandoned(conn: sa.Connection, image_id: str) -> None:
+    """It will never be whole."""
     conn.execute(table.delete().where(table.c.id == image_id, table.c.status.in_(UNDER_WAY)))
-
-
-def forget(conn: sa.Connection) -> int:
-    """At the start of the only API process: images whose bytes an earlier one was to bring will never be whole. Returns how many.
-
-    Those of servers that are shelved stay: the sweeper brings them."""
-    made_here = sa.select(image_properties.c.image_id).where(image_properties.c.name == "instance_uuid")
-    kept = table.c.id.in_(sa.select(shelved_images.c.image_id))
-    gone = conn.execute(table.delete().where(table.c.id.in_(made_here), table.c.status.in_(UNDER_WAY), sa.not_(kept)))
-    return gone.rowcount
 
 
 def outdated(conn: sa.Connection, ctx: Context, server_id: str, backup_type: str, rotation: int) -> list[str]:

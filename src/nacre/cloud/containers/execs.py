@@ -9,11 +9,14 @@ from nacre.cloud.containers.lookup import find
 from nacre.cloud.containers.tables import execs
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Conflict, Invalid, NotFound
+from nacre.cloud.processes import unfinished
 from nacre.store import Prepared
 from nacre.store.schema import new_hex_id, now
 
 Row = dict[str, Any]
 
+KIND = "exec"
+"""Of what is unfinished while a process minds an exec."""
 KEPT_S = 300.0
 """How long an exec that has ended can still be looked at, at least."""
 _INSERT = Prepared(execs.insert())
@@ -56,12 +59,15 @@ def prepare(conn: sa.Connection, ctx: Context, ref: str, config: Row) -> Row:
     }
 
 
-def add(conn: sa.Connection, row: Row) -> None:
-    """Write down what `prepare` made, and forget the container's old ones. Its container may be gone by now: then nothing is written."""
+def add(conn: sa.Connection, row: Row, starter: str | None = None) -> None:
+    """Write down what `prepare` made, and forget the container's old ones. Its container may be gone by now: then nothing is written.
+    `starter`: the process that starts it at the same time."""
     over = sa.and_(execs.c.server_id == row["server_id"], execs.c.exit_code.is_not(None), execs.c.created_at < now() - KEPT_S)
     conn.execute(execs.delete().where(over))
     if conn.execute(sa.select(servers.c.id).where(servers.c.id == row["server_id"])).first() is not None:
         _INSERT.run(conn, **{column.name: row[column.name] for column in execs.c})
+        if starter is not None:
+            unfinished.begin(conn, starter, KIND, row["id"])
 
 
 def get(conn: sa.Connection, ctx: Context, ident: str) -> Row:
@@ -72,17 +78,24 @@ def get(conn: sa.Connection, ctx: Context, ident: str) -> Row:
     return dict(row)
 
 
-def claim(conn: sa.Connection, ctx: Context, ident: str) -> Row:
-    """Take the exec for its one start. Raises NotFound, Conflict."""
+def claim(conn: sa.Connection, ctx: Context, ident: str, starter: str) -> Row:
+    """Take the exec for its one start, by this process. Raises NotFound, Conflict."""
     row = get(conn, ctx, ident)
     if row["running"]:
         raise Conflict(f"Error: Exec command {ident} is already running")
     if row["exit_code"] is not None:
         raise Conflict("exec command has already run")
     conn.execute(execs.update().where(execs.c.id == ident).values(running=True))
+    unfinished.begin(conn, starter, KIND, ident)
     return row
+
+
+def is_minded(conn: sa.Connection, ident: str) -> bool:
+    """Whether the process that starts it, or has started it, lives: that one will note its end."""
+    return unfinished.is_under_way(conn, KIND, ident)
 
 
 def finish(conn: sa.Connection, ident: str, exit_code: int | None, pid: int) -> None:
     """The exec has ended. Without an exit code it never began, and may be started again."""
     conn.execute(execs.update().where(execs.c.id == ident).values(running=False, exit_code=exit_code, pid=pid))
+    unfinished.end(conn, KIND, ident)

@@ -1,5 +1,5 @@
 """Execs that were made a moment ago and have no row yet. Most are started at once: then the row is written while the process begins, and
-neither a client's create nor its start waits for the disk.
+neither a client's create nor its start waits for the disk. Where the start may come to another API process, there is none without a row.
 
 What this process forgets with its end is what an engine forgets: an exec that was made and not started yet.
 """
@@ -38,7 +38,7 @@ def _memory(cloud: Cloud) -> _Memory:
 async def keep(cloud: Cloud, row: Row) -> None:
     """A new exec, as `execs.prepare` gives it."""
     memory = _memory(cloud)
-    if len(memory.rows) >= ROWS_MAX:
+    if cloud.store.shared or len(memory.rows) >= ROWS_MAX:
         await cloud.store.write(execs.add, row)
         return
     memory.rows[row["id"]] = row
@@ -61,8 +61,8 @@ def take(cloud: Cloud, ident: str, project_id: str | None) -> Row | None:
 
 def write(cloud: Cloud, row: Row) -> None:
     """Begin to write the row; `written` waits for it."""
-    memory = _memory(cloud)
-    task = memory.writing[row["id"]] = asyncio.create_task(cloud.store.write(execs.add, row))
+    memory, starter = _memory(cloud), cloud.process_id if row["running"] else None
+    task = memory.writing[row["id"]] = asyncio.create_task(cloud.store.write(execs.add, row, starter))
     task.add_done_callback(partial(_forget, memory, row["id"]))
 
 

@@ -138,7 +138,7 @@ async def _prove(store: Store, identity: Identity, proof: Proof) -> Proven:
         return Proven(await check_passcode(store, identity, proof))
     if isinstance(proof, SignedLogin):
         access = store.read_now(oauth.bearer, proof.request)
-        if not identity.nonces.first_use(proof.request):
+        if not await store.write(oauth.first_use, proof.request):
             raise NotAuthenticated("a signed request of another time, or that came before")
         return Proven(access["user_id"], Scope("project", access["project_id"], Delegation("access_token", access["id"])))
     row = store.read_now(_find_credential, proof)
@@ -197,7 +197,7 @@ async def check_passcode(store: Store, identity: Identity, proof: Passcode) -> s
     if user is None or compliance.locked(rules, user):
         raise NotAuthenticated("no such user, or it is locked out")
     counter = store.read_now(totp.matching, user["id"], proof.passcode)
-    if counter is None or not identity.passcodes.first_use(user["id"], counter):
+    if counter is None or not await store.write(totp.first_use, user["id"], counter):
         if rules.lockout_failure_attempts:
             await store.write(compliance.note_failure, rules, user["id"])
         raise NotAuthenticated("wrong passcode")

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Collection, Row, find
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden, Invalid, NotFound, Unauthorized
+from nacre.cloud.identity import once
 from nacre.cloud.identity.assignments import effective_roles
 from nacre.cloud.identity.changes import changed, merged, refuse_delegated, require
 from nacre.cloud.identity.delegations import named_roles, roles_of
@@ -38,7 +39,8 @@ ACCESS_LIFE_S = 24 * 3600.0
 """As Keystone's request_token_duration and access_token_duration."""
 SKEW_S = 900.0
 """How far a request's clock may be from ours."""
-NONCES_MAX = 65_536
+CLOCKS_S = 600.0
+"""How far clocks of API processes may be from one another."""
 VERIFIER_CHARACTERS = 8
 
 
@@ -99,27 +101,16 @@ def signature(request: Signed, consumer_secret: str, token_secret: str = "") -> 
     return base64.b64encode(hmac.new(key.encode(), base.encode(), sha1).digest()).decode()
 
 
-class Nonces:
-    """What was seen lately: a signed request is good once (RFC 5849, 3.3). One process's; others have their own."""
+def first_use(conn: sa.Connection, request: Signed) -> bool:
+    """A signed request is good once (RFC 5849, 3.3). For one whose signature was found good: what nobody signed is not worth remembering.
 
-    def __init__(self) -> None:
-        self._seen: dict[bytes, None] = {}
-
-    def first_use(self, request: Signed) -> bool:
-        """For a request whose signature was found good: what nobody signed would push out what must be remembered.
-
-        Raises Invalid for a request without nonce and timestamp; False for one of another time, or that came before.
-        """
-        consumer, nonce, moment = (request.get(f"oauth_{name}") for name in ("consumer_key", "nonce", "timestamp"))
-        if not moment.isdecimal() or len(moment) > 12 or abs(int(moment) - now()) > SKEW_S:
-            return False
-        key = sha256("\0".join((consumer, moment, nonce)).encode("utf-8", "surrogatepass")).digest()
-        if key in self._seen:
-            return False
-        if len(self._seen) >= NONCES_MAX:
-            del self._seen[next(iter(self._seen))]
-        self._seen[key] = None
-        return True
+    Raises Invalid for a request without nonce and timestamp; False for one of another time, or that came before.
+    """
+    consumer, nonce, moment = (request.get(f"oauth_{name}") for name in ("consumer_key", "nonce", "timestamp"))
+    if not moment.isdecimal() or len(moment) > 12 or abs(int(moment) - now()) > SKEW_S:
+        return False
+    key = sha256("\0".join((consumer, moment, nonce)).encode("utf-8", "surrogatepass")).hexdigest()
+    return once.first_use(conn, "oauth", key, 0, 2 * SKEW_S + CLOCKS_S)
 
 
 def _check(conn: sa.Connection, request: Signed, token_secret: str = "") -> str:

@@ -6,10 +6,8 @@ from nacre.cloud.core import Settings
 from nacre.cloud.identity.authority import Authority
 from nacre.cloud.identity.compliance import SecurityCompliance
 from nacre.cloud.identity.keys import Keys, wrapping_key
-from nacre.cloud.identity.oauth import Nonces
 from nacre.cloud.identity.passwords import Passwords
 from nacre.cloud.identity.tokens import Tokens
-from nacre.cloud.identity.totp import Passcodes
 from nacre.store import Store
 
 
@@ -22,8 +20,6 @@ class Identity:
     passwords: Passwords
     authority: Authority
     security: SecurityCompliance
-    passcodes: Passcodes = field(default_factory=Passcodes)
-    nonces: Nonces = field(default_factory=Nonces)
     by_secret: dict[bytes, str] = field(default_factory=dict)
     """Tokens issued for application credentials that are sent with every request, by the digest of id and secret."""
 

@@ -300,6 +300,16 @@ revocations = table(
 )
 """Tokens that were revoked one by one, by their audit id, until they would have expired anyway."""
 
+used_once = table(
+    "identity_used_once",
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("value", sa.String(64), primary_key=True),
+    integer("number", default=0),
+    moment("expires_at", index=True),
+)
+"""What is good once, at whatever process: a nonce of OAuth by its digest, and of each user the last step that a passcode was of (`number`: an
+earlier one is not good any more either). Kept for as long as it would be taken otherwise."""
+
 fernet_keys = table("identity_fernet_keys", integer("id", primary_key=True), text("state"), text("wrapped"), moment("created_at"))
 """`state` is staged (verifies only, signs next), primary (signs) or secondary (still verifies). `wrapped` is encrypted by the key file."""
 

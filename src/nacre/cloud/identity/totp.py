@@ -12,13 +12,15 @@ import time
 
 import sqlalchemy as sa
 
+from nacre.cloud.identity import once
 from nacre.cloud.identity.tables import credentials
 
 STEP_S = 30
 DIGITS = 6
 STEPS_BACK = 1
 """A passcode is taken for that many steps more than its own, as RFC 6238 (5.2) advises."""
-REMEMBERED_MAX = 4096
+REMEMBERED_S = 3600.0
+"""So long the step in which a user came last: far longer than clocks of API processes differ."""
 
 
 def passcode(secret: bytes, counter: int) -> str:
@@ -50,16 +52,6 @@ def matching(conn: sa.Connection, user_id: str, given: str) -> int | None:
     return None
 
 
-class Passcodes:
-    """The last step in which each user came: a passcode is good once (RFC 6238, 5.2)."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
-
-    def first_use(self, user_id: str, counter: int) -> bool:
-        if self._last.get(user_id, -1) >= counter:
-            return False
-        if len(self._last) >= REMEMBERED_MAX:
-            del self._last[next(iter(self._last))]
-        self._last[user_id] = counter
-        return True
+def first_use(conn: sa.Connection, user_id: str, counter: int) -> bool:
+    """A passcode is good once (RFC 6238, 5.2), and none of an earlier step after it."""
+    return once.first_use(conn, "totp", user_id, counter, REMEMBERED_S)

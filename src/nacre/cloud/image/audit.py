@@ -21,9 +21,10 @@ async def findings(cloud: Cloud) -> list[Found]:
     held = await asyncio.to_thread(_held, cloud)
     needed = cloud.store.read_now(_needed)
     lacking = {digest: problem for digest, problem in _lacking(held, needed) if cloud.store.read_now(_needed).get(digest)}
-    # Without a pause from here on: what is written just now is pinned until its row is there.
-    named, pinned = cloud.store.read_now(_named), cloud.blobs.pinned()
-    left = [digest for digest in sorted(held.keys() - named - pinned) if cloud.blobs.path(digest).exists()]
+    # In this order: what is written just now, by whatever process, is pinned until its row is there.
+    pinned = cloud.blobs.pinned()
+    names = cloud.store.read_now(named)
+    left = [digest for digest in sorted(held.keys() - names - pinned) if cloud.blobs.path(digest).exists()]
     found = [("blob", digest, f"{held[digest]} bytes that no row names") for digest in left]
     return found + [("blob", digest, problem) for digest, problem in sorted(lacking.items())]
 
@@ -66,16 +67,16 @@ def _needed(conn: sa.Connection) -> dict[str, tuple[str, int | None]]:
     return found
 
 
-def _named(conn: sa.Connection) -> frozenset[str]:
+def named(conn: sa.Connection) -> frozenset[str]:
     """Every digest that a row names, whether it needs the bytes (`_needed`) or could still use them: a server's host may fetch them again,
     and a manifest may name what was never brought."""
     of_servers = [_layers(servers.c.image, "layers"), _layers(servers.c.rescue, "image", "layers")]
     kept = (servers.c.image["digest"].as_string(), servers.c.rescue["image"]["digest"].as_string(), left_blobs.c.digest)
     columns = (images.c.docker_id, images.c.manifest_digest, manifest_blobs.c.digest, *kept)
-    named = {
+    found = {
         digest for query in (*of_servers, *(sa.select(column) for column in columns)) for digest in conn.execute(query).scalars()
     }
-    return frozenset(digest for digest in {*named, *_needed(conn)} if digest and DIGEST.fullmatch(digest))
+    return frozenset(digest for digest in {*found, *_needed(conn)} if digest and DIGEST.fullmatch(digest))
 
 
 def _layers(column: sa.Column[Any], *place: str) -> sa.Select[tuple[str]]:

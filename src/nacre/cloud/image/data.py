@@ -23,6 +23,7 @@ from nacre.cloud.image import archives, layered, manifests, operations, rules
 from nacre.cloud.image.rules import Row
 from nacre.cloud.image.spool import spool
 from nacre.cloud.image.tables import images
+from nacre.cloud.processes import unfinished
 from nacre.store.blobs import Blob, BlobsFull, BlobTooLarge
 from nacre.store.schema import new_id, now
 
@@ -30,14 +31,14 @@ from nacre.store.schema import new_id, now
 async def receive(cloud: Cloud, ctx: Context, image_id: str, stream: AsyncIterator[bytes], stage: bool = False) -> None:
     """Take the data of a queued image. Raises Conflict (not queued), TooLarge, InsufficientStorage, Gone (deleted meanwhile)."""
     upload_id = new_id()
-    image = await cloud.store.write(begin, ctx, image_id, upload_id, stage)
     kept = False
     try:
+        image = await cloud.store.write(begin, ctx, image_id, upload_id, stage, cloud.process_id)
         await fill(cloud, image, stream, lambda conn, blob, known: finish(conn, image_id, upload_id, blob, known, stage))
         kept = True
     finally:
         if not kept:
-            await cloud.store.write(abandon, image_id, upload_id)
+            await unfinished.undo(cloud, abandon, upload_id)
 
 
 async def fill(
@@ -92,10 +93,8 @@ def _header(path: Path) -> bytes:
 
 
 def drop(cloud: Cloud, digest: str) -> bool:
-    """Delete a blob that no row names. Reading the rows and taking the name away happen without a pause, and an upload's blob is pinned."""
-    if cloud.store.read_now(_is_named, digest):
-        return False
-    gone: bool = cloud.blobs.delete(digest)
+    """Delete a blob that no row names and nobody has pinned. Returns whether it is gone."""
+    gone: bool = cloud.blobs.delete(digest, lambda: cloud.store.read_now(_is_named, digest))
     return gone
 
 
@@ -109,13 +108,14 @@ def _is_named(conn: sa.Connection, digest: str) -> bool:
     return operations.blob_of(conn, digest) is not None or layered.size_of_named(conn, digest) is not None
 
 
-def begin(conn: sa.Connection, ctx: Context, image_id: str, upload_id: str, stage: bool) -> Row:
+def begin(conn: sa.Connection, ctx: Context, image_id: str, upload_id: str, stage: bool, process_id: str) -> Row:
     image = operations.owned(conn, ctx, image_id)
     wanted = "uploading" if stage else "saving"
     if image["status"] != "queued":
         raise Conflict(f"Image status transition from {image['status']} to {wanted} is not allowed")
     check_formats(image)
     conn.execute(images.update().where(images.c.id == image_id).values(status=wanted, upload_id=upload_id, updated_at=now()))
+    unfinished.begin(conn, process_id, "upload", upload_id)
     return image
 
 
@@ -142,15 +142,19 @@ def finish(conn: sa.Connection, image_id: str, upload_id: str, blob: Blob, found
     )
     if not changed.rowcount:
         raise Gone(f"Image {image_id} was deleted while its data was uploaded.")
+    unfinished.end(conn, "upload", upload_id)
 
 
-def abandon(conn: sa.Connection, image_id: str, upload_id: str) -> None:
+def abandon(conn: sa.Connection, upload_id: str) -> None:
     """The upload failed: as if it had not begun."""
-    conn.execute(
-        images.update()
-        .where(images.c.id == image_id, images.c.upload_id == upload_id)
-        .values(status="queued", upload_id=None, updated_at=now())
-    )
+    abandoned(conn, upload_id)
+    unfinished.end(conn, "upload", upload_id)
+
+
+def abandoned(conn: sa.Connection, upload_id: str) -> None:
+    """The image that the upload (or import) had claimed is queued again."""
+    values = {"status": "queued", "upload_id": None, "updated_at": now()}
+    conn.execute(images.update().where(images.c.upload_id == upload_id).values(values))
 
 
 def for_download(conn: sa.Connection, ctx: Context, image_id: str) -> Row:

@@ -23,6 +23,8 @@ from nacre.cloud.errors import CloudError, Conflict, Invalid, NotFound
 from nacre.cloud.image import data, operations, tasks
 from nacre.cloud.image.rules import Row
 from nacre.cloud.image.tables import image_layers, image_locations, image_properties, images
+from nacre.cloud.processes import unfinished
+from nacre.store import StoreError
 from nacre.store.blobs import Blob
 from nacre.store.schema import now
 
@@ -42,6 +44,7 @@ TOTAL_S = 12 * 3600.0
 HASHES: Mapping[str, int] = {"sha256": 64, "sha512": 128}
 """What a place's data can be held against, and the hex digits of each."""
 
+ENDED = "The API process ended before the import did."
 _slots = asyncio.Semaphore(AT_ONCE)
 log = logging.getLogger("nacre.image")
 
@@ -114,8 +117,8 @@ def _queued(conn: sa.Connection, ctx: Context, image_id: str) -> Row:
     return image
 
 
-def begin(conn: sa.Connection, ctx: Context, image_id: str, asked: Row, kind: str = "api_image_import") -> Row:
-    """Claim a queued image for data that will come. Returns the task. Raises Conflict, Invalid."""
+def begin(conn: sa.Connection, ctx: Context, image_id: str, asked: Row, process_id: str, kind: str = "api_image_import") -> Row:
+    """Claim a queued image for data that this process will bring. Returns the task. Raises Conflict, Invalid."""
     image = _queued(conn, ctx, image_id)
     data.check_formats(image)
     count = sa.select(sa.func.count()).where(images.c.owner == image["owner"], images.c.status == "importing")
@@ -124,6 +127,7 @@ def begin(conn: sa.Connection, ctx: Context, image_id: str, asked: Row, kind: st
     task = tasks.add(conn, ctx, kind, asked, image, "processing")
     values = {"status": "importing", "upload_id": task["id"], "import_result": "", "updated_at": now()}
     conn.execute(images.update().where(images.c.id == image_id).values(values))
+    unfinished.begin(conn, process_id, "import", task["id"])
     return task
 
 
@@ -133,7 +137,7 @@ async def carry_out(cloud: Cloud, ctx: Context, task: Row, stream: AsyncIterator
 
     Raises nothing but the cancellation: what goes wrong is in the task.
     """
-    image_id, message = task["image_id"], "The API process ended before the import did."
+    image_id, message = task["image_id"], ENDED
     done = False
     try:
         image = cloud.store.read_now(operations.get, ctx, image_id)
@@ -146,12 +150,14 @@ async def carry_out(cloud: Cloud, ctx: Context, task: Row, stream: AsyncIterator
         message = f"The data did not come within {TOTAL_S / 3600:.0f} hours."
     except OSError as error:
         message = f"The data could not be had: {error}"
+    except StoreError as error:
+        message = f"The data could not be kept: {error}"
     except Exception:
         log.exception("import %s of image %s failed", task["id"], image_id)
         message = "Unexpected failure; the log has it under this task's id."
     finally:
         if not done:
-            await cloud.store.write(_fail, task, message)
+            await unfinished.undo(cloud, _fail, task, message)
 
 
 def _finish(conn: sa.Connection, task: Row, blob: Blob, known: Row, place: Row | None) -> None:
@@ -160,6 +166,7 @@ def _finish(conn: sa.Connection, task: Row, blob: Blob, known: Row, place: Row |
         # What an owner says of a place is its word, not ours: the hashes that are shown are those that it gave.
         checked = {"checksum": None, "os_hash_algo": None, "os_hash_value": None} | checked
     data.finish(conn, task["image_id"], task["id"], blob, known, stage=False)
+    unfinished.end(conn, "import", task["id"])
     conn.execute(images.update().where(images.c.id == task["image_id"]).values(import_result="success", **checked))
     if place is not None:
         row = {"image_id": task["image_id"], "position": 0, "url": place["url"], "metadata": place.get("metadata", {})}
@@ -182,12 +189,13 @@ def _fail(conn: sa.Connection, task: Row, message: str) -> None:
     mine = (images.c.id == task["image_id"], images.c.upload_id == task["id"])
     conn.execute(images.update().where(*mine).values(status="queued", upload_id=None, import_result="failure", updated_at=now()))
     tasks.end(conn, task["id"], "failure", None, message)
+    unfinished.end(conn, "import", task["id"])
 
 
-def give_up(conn: sa.Connection) -> None:
-    """What a process that ended was at, when another one begins (its images are queued again)."""
-    for task_id in tasks.unfinished(conn):
-        tasks.end(conn, task_id, "failure", None, "The API process ended before the import did.")
+def abandoned(conn: sa.Connection, task_id: str) -> None:
+    """The process that was at it is gone: its image is queued again."""
+    data.abandoned(conn, task_id)
+    tasks.end(conn, task_id, "failure", None, ENDED)
 
 
 def check_validation(sent: Mapping[str, Any]) -> Row:

@@ -1,4 +1,4 @@
-"""Where bytes wait that are not yet blobs: a folder beside the blobs, on the same file system, emptied when the API process starts."""
+"""Where bytes wait that are not yet blobs: folders of this process beside the blobs, on the same file system, which go with it."""
 
 import asyncio
 import shutil
@@ -11,15 +11,11 @@ from nacre.cloud.core import Cloud
 from nacre.cloud.errors import TooLarge
 from nacre.cloud.image import rules
 
-SPOOL = "spool"
-
 
 @asynccontextmanager
 async def spool(cloud: Cloud) -> AsyncIterator[Path]:
     """A folder for one transfer, on the file system of the blobs; gone at the end."""
-    root = cloud.settings.state / SPOOL
-    await asyncio.to_thread(root.mkdir, mode=0o700, exist_ok=True)
-    path = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=root))
+    path = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=cloud.blobs.spool))
     try:
         yield path
     finally:

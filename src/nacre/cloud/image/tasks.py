@@ -66,10 +66,6 @@ def end(conn: sa.Connection, ident: str, status: str, result: Mapping[str, str] 
     conn.execute(_table.update().where(_table.c.id == ident).values(values))
 
 
-def unfinished(conn: sa.Connection) -> list[str]:
-    return list(conn.execute(sa.select(_table.c.id).where(_table.c.status.in_(PENDING))).scalars())
-
-
 def get(conn: sa.Connection, ctx: Context, ident: str) -> Row:
     """Raises NotFound."""
     row = conn.execute(sa.select(_table).where(_table.c.id == ident)).mappings().first()

@@ -54,6 +54,16 @@ def listed(conn: sa.Connection) -> list[Process]:
     return [Process(*row) for row in rows]
 
 
+def ids(conn: sa.Connection) -> frozenset[str]:
+    """Of all processes that there are."""
+    return frozenset(conn.execute(sa.select(api_processes.c.id)).scalars())
+
+
+def row_of(ident: str) -> sa.Select[tuple[str]]:
+    """Of this process, as long as nobody has struck it out (`Store.write_while`)."""
+    return sa.select(api_processes.c.id).where(api_processes.c.id == ident)
+
+
 def strike_out(conn: sa.Connection, silent: Collection[tuple[str, int]]) -> list[str]:
     """Processes that were silent too long go, each with the counter at which it stood still: one that has said something since stays.
     Returns the ids of those that went."""

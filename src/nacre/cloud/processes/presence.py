@@ -13,7 +13,7 @@ from nacre.cloud.hosts import operations as hosts
 from nacre.cloud.leases import Lease, Watch, boottime_s
 from nacre.cloud.processes import operations
 from nacre.cloud.processes.operations import Process
-from nacre.store import StoreError
+from nacre.store import Fenced, StoreError
 
 TURN_S = 1.0
 LEASE_S = 15.0
@@ -81,7 +81,10 @@ class Presence:
         long_ago_s = moment - self._cloud.settings.lease_s
         self._counts = {host_id: count for host_id, count in self._counts.items() if self._noted_s[host_id] > long_ago_s}
         self._noted_s = {host_id: self._noted_s[host_id] for host_id in self._counts}
-        found = await self._cloud.store.write(operations.renew, self._cloud.process_id, self._counts, leads=self.leads)
+        try:
+            found = await self._cloud.store.write(operations.renew, self._cloud.process_id, self._counts, leads=self.leads)
+        except Fenced:
+            found = None
         if found is None:
             log.error("the other processes took this one for dead and undid what it had under way: it ends, to begin anew")
             self._struck_out()

@@ -1,5 +1,7 @@
 """The API processes that serve over the store."""
 
+import sqlalchemy as sa
+
 from nacre.store.schema import boolean, id_column, integer, json, moment, table, text
 
 api_processes = table(
@@ -21,3 +23,14 @@ sweepers. `address` is where its HTTP port is, `url` where nodes reach it by TLS
 
 schema_state = table("schema_state", id_column(), text("oldest"))
 """One row: the oldest version of the schema whose code may serve over this one (see `cloud.schema`)."""
+
+unfinished = table(
+    "unfinished",
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("ident", sa.String(80), primary_key=True),
+    text("process_id", index=True),
+    text("project_id", default=""),
+    moment("created_at"),
+)
+"""What a process has begun and only it can bring to its end: a row comes in the transaction that begins it, and goes in the one that ends it.
+`kind` says what is to be done (cloud.abandoned) when the process is gone. `project_id` where a project has so many at once and no more."""

@@ -1,10 +1,15 @@
 """Blobs on their way into the registry: a row and a file each, resumed at the file's length, swept when nobody comes back.
 
 begin -> append (any number of times, in order) -> finish: the file becomes a blob    or: cancel, or the sweeper
+
+Each of these may come to another API process: the files lie beside the blobs, and who writes to one, or takes it away, holds its lock
+(flock, which goes with the process).
 """
 
 import asyncio
 import contextlib
+import fcntl
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,14 +20,13 @@ from nacre.cloud.core import Cloud
 from nacre.cloud.errors import Conflict, Invalid, NotFound, Unavailable
 from nacre.cloud.image import data
 from nacre.cloud.image.intake import Intake
-from nacre.cloud.image.rules import Row
+from nacre.cloud.image.rules import InsufficientStorage, Row
 from nacre.cloud.image.spool import keep_file
 from nacre.cloud.image.tables import registry_blobs, registry_uploads
 from nacre.cloud.registry import repositories
 from nacre.cloud.registry.repositories import DIGEST, Repository
 from nacre.store.schema import new_id, now
 
-FOLDER = "uploads"
 UPLOADS_MAX = 256
 """Uploads of one project at once."""
 IDLE_S_MAX = 3600.0
@@ -39,12 +43,13 @@ class OutOfOrder(Invalid):
     """A chunk that does not begin where the last one ended; `details["size"]` is where."""
 
 
-_busy: set[str] = set()
-"""The uploads to which a request of this process writes."""
+class Busy(Conflict):
+    """Another request writes to the upload."""
 
 
 def path_of(cloud: Cloud, ident: str) -> Path:
-    return cloud.settings.state / FOLDER / ident
+    path: Path = cloud.blobs.uploads / ident
+    return path
 
 
 def size_of(cloud: Cloud, ident: str) -> int:
@@ -57,13 +62,8 @@ async def begin(cloud: Cloud, ctx: Context, repository: Repository) -> str:
     """A new upload's id. Raises TooManyUploads."""
     ident = new_id()
     await cloud.store.write(_begin, repository, ident)
-    await asyncio.to_thread(_touch, path_of(cloud, ident))
+    await asyncio.to_thread(path_of(cloud, ident).touch, 0o600)
     return ident
-
-
-def _touch(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.touch(mode=0o600)
 
 
 def _begin(conn: sa.Connection, repository: Repository, ident: str) -> None:
@@ -91,20 +91,43 @@ def get(conn: sa.Connection, repository: Repository, ident: str) -> Row:
 
 
 @contextlib.contextmanager
-def _writing(ident: str) -> Iterator[None]:
-    if ident in _busy:
-        raise Conflict("another request writes to this upload", code="BLOB_UPLOAD_INVALID")
-    _busy.add(ident)
+def _alone(path: Path) -> Iterator[None]:
+    """Raises Busy."""
     try:
+        # A process that died after the row was there has left none.
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InsufficientStorage(f"The data could not be kept: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy("another request writes to this upload", code="BLOB_UPLOAD_INVALID") from None
+        if not (path.exists() and os.path.samestat(os.fstat(lock), path.stat())):
+            raise Busy("another request has just ended this upload", code="BLOB_UPLOAD_INVALID")
         yield
     finally:
-        _busy.discard(ident)
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _writing(cloud: Cloud, repository: Repository, ident: str) -> Iterator[None]:
+    """Nobody else writes to it, or takes it away. Raises NotFound, Busy."""
+    cloud.store.read_now(get, repository, ident)
+    path = path_of(cloud, ident)
+    with _alone(path):
+        try:
+            # Whoever had the lock a moment ago may have ended the upload: then this is a file that nobody knows.
+            cloud.store.read_now(get, repository, ident)
+        except NotFound:
+            path.unlink(missing_ok=True)
+            raise
+        yield
 
 
 async def append(cloud: Cloud, repository: Repository, ident: str, start: int | None, chunks: AsyncIterator[bytes]) -> int:
     """Write a chunk; `start` is where the client says that it begins. Returns the size. Raises OutOfOrder, TooLarge."""
-    cloud.store.read_now(get, repository, ident)
-    with _writing(ident):
+    with _writing(cloud, repository, ident):
         size = size_of(cloud, ident)
         if start is not None and start != size:
             raise OutOfOrder(f"the next chunk begins at {size}", code="BLOB_UPLOAD_INVALID", size=size)
@@ -124,8 +147,7 @@ async def finish(cloud: Cloud, repository: Repository, ident: str, digest: str) 
     """The upload is whole: a blob of the repository. Raises Invalid (DIGEST_INVALID); then the upload is gone."""
     if not DIGEST.fullmatch(digest):
         raise Invalid(f"invalid digest: {digest!r}; sha256 is what the registry takes", code="DIGEST_INVALID")
-    cloud.store.read_now(get, repository, ident)
-    with _writing(ident):
+    with _writing(cloud, repository, ident):
         try:
             async with Intake(cloud) as intake:
                 blob = await intake.file(path_of(cloud, ident), digest)
@@ -141,8 +163,7 @@ def _finish(conn: sa.Connection, repository: Repository, ident: str, digest: str
 
 
 async def cancel(cloud: Cloud, repository: Repository, ident: str) -> None:
-    cloud.store.read_now(get, repository, ident)
-    with _writing(ident):
+    with _writing(cloud, repository, ident):
         await _remove(cloud, ident)
 
 
@@ -158,18 +179,18 @@ def _forget(conn: sa.Connection, ident: str) -> None:
 async def sweep(cloud: Cloud, idle_s_max: float = IDLE_S_MAX, unnamed_s_max: float = UNNAMED_S_MAX) -> int:
     """Remove what dead clients left: uploads, their files, blobs that no manifest names. Returns how many."""
     moment = now()
-    stale = await cloud.store.write(_stale, moment - idle_s_max, frozenset(_busy))
-    for ident in stale:
-        await asyncio.to_thread(path_of(cloud, ident).unlink, True)
+    removed = 0
+    for ident in cloud.store.read_now(_idle, moment - idle_s_max):
+        with contextlib.suppress(Busy), _alone(path_of(cloud, ident)):
+            removed += await cloud.store.write(_forget_idle, ident, moment - idle_s_max)
     unnamed = await cloud.store.write(_unnamed, moment - unnamed_s_max)
     data.drop_all(cloud, unnamed)
-    return len(stale) + len(unnamed) + await _remove_orphans(cloud)
+    return removed + len(unnamed) + await _remove_orphans(cloud)
 
 
 async def _remove_orphans(cloud: Cloud) -> int:
     """Files without a row: a row is there before its file is, and goes before it does. So the files are listed first."""
-    folder = cloud.settings.state / FOLDER
-    files = await asyncio.to_thread(lambda: list(folder.iterdir()) if folder.is_dir() else [])
+    files = await asyncio.to_thread(lambda: list(cloud.blobs.uploads.iterdir()))
     known = cloud.store.read_now(lambda conn: set(conn.execute(sa.select(registry_uploads.c.id)).scalars()))
     orphans = [path for path in files if path.name not in known]
     for path in orphans:
@@ -177,12 +198,14 @@ async def _remove_orphans(cloud: Cloud) -> int:
     return len(orphans)
 
 
-def _stale(conn: sa.Connection, before: float, busy: frozenset[str]) -> list[str]:
-    old = conn.execute(sa.select(registry_uploads.c.id).where(registry_uploads.c.updated_at <= before)).scalars()
-    stale = [ident for ident in old if ident not in busy]
-    for ident in stale:
-        _forget(conn, ident)
-    return stale
+def _idle(conn: sa.Connection, before: float) -> list[str]:
+    return list(conn.execute(sa.select(registry_uploads.c.id).where(registry_uploads.c.updated_at <= before)).scalars())
+
+
+def _forget_idle(conn: sa.Connection, ident: str, before: float) -> int:
+    """1, or 0 where something has come meanwhile."""
+    where = (registry_uploads.c.id == ident, registry_uploads.c.updated_at <= before)
+    return conn.execute(registry_uploads.delete().where(*where)).rowcount
 
 
 def _unnamed(conn: sa.Connection, before: float) -> list[str]:

@@ -62,7 +62,7 @@ async def build(call: Call) -> Reply:
     options, expressions = _options(call)
     template = _template(call, expressions)
     known = _registries(call.request.headers.get("X-Registry-Config"))
-    builder.require_room(call.context.project_id or "")
+    call.cloud.store.read_now(builder.require_room, call.context.project_id or "")
     return await progress(call, lambda lines: _while_there(lines, _build(call, lines, options, template, known)))
 
 

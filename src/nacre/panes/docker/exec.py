@@ -6,7 +6,7 @@ import signal
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +16,7 @@ from nacre.cloud.containers.lookup import docker_id
 from nacre.cloud.core import Cloud, GuestStream
 from nacre.cloud.errors import CloudError, Invalid, Unavailable
 from nacre.cloud.policy import check
+from nacre.cloud.processes import unfinished
 from nacre.panes.docker.conversation import converse, log_failure, size_of
 from nacre.panes.docker.hijack import Hijack, take_over
 from nacre.panes.docker.keys import parse
@@ -69,11 +70,23 @@ class Live:
         return stream.started.pid if stream is not None else 0
 
 
-_live: dict[str, Live] = {}
-_minded: WeakSet[Store] = WeakSet()
-"""The stores of the clouds whose end is minded."""
-_ended: dict[str, tuple[int, int]] = {}
-"""(exit status, pid) of execs whose end is being written down. Should this process end before it is, the host is asked again."""
+class Minded:
+    """The execs that this process minds. What another one minds is in the store, and its host knows more."""
+
+    def __init__(self) -> None:
+        self.live: dict[str, Live] = {}
+        self.ended: dict[str, tuple[int, int]] = {}
+        """(exit status, pid) of those whose end is being written down. Should this process end before it is, the host is asked again."""
+
+
+_minded: WeakKeyDictionary[Store, Minded] = WeakKeyDictionary()
+
+
+def _minds(cloud: Cloud) -> Minded:
+    if cloud.store not in _minded:
+        _minded[cloud.store] = Minded()
+        cloud.closing.append(partial(_close, cloud))
+    return _minded[cloud.store]
 
 
 async def create(call: Call) -> Reply:
@@ -96,16 +109,10 @@ async def create(call: Call) -> Reply:
         "h": h,
         "w": w,
     }
-    _mind_the_end(call)
     row = await call.read(execs.prepare, call.path["id"], config)
+    _minds(call.cloud)
     await fresh.keep(call.cloud, row)
     return Reply({"Id": row["id"]}, 201)
-
-
-def _mind_the_end(call: Call) -> None:
-    if call.cloud.store not in _minded:
-        _minded.add(call.cloud.store)
-        call.cloud.closing.append(partial(_close, call.cloud))
 
 
 async def start(call: Call) -> Reply:
@@ -148,18 +155,18 @@ async def _claimed(call: Call) -> dict[str, Any]:
         fresh.write(call.cloud, {**row, "running": True})
         return row
     await fresh.written(call.cloud, ident)
-    return await call.write(execs.claim, ident)
+    return await call.write(execs.claim, ident, call.cloud.process_id)
 
 
 async def _begin(call: Call, row: dict[str, Any], size: tuple[int, int], *, attached: bool) -> Live:
     """Have it started on its host. Raises the CloudError that says why not, after it was written down."""
-    _mind_the_end(call)
-    live = _live[row["id"]] = Live()
+    minded = _minds(call.cloud)
+    live = minded.live[row["id"]] = Live()
     try:
         stream = await call.cloud.hosts.open(row["host_id"], "exec", row["server_id"], _params(row, size, attached))
     except CloudError as error:
         live.begun.set_result(None)
-        _live.pop(row["id"], None)
+        minded.live.pop(row["id"], None)
         # A client that was answered already knows of nothing but the exit status: without one it would take this for a success.
         code = CODES.get(error.code, UNSTARTED_CODE if attached else None)
         await fresh.written(call.cloud, row["id"])
@@ -186,7 +193,7 @@ async def _tell(hijack: Hijack, text: str) -> None:
 
 async def _outlive(cloud: Cloud, ident: str, live: Live, hijack: Hijack | None, keys: bytes) -> None:
     """Carry the exec's streams to its end, with the client or without. How it ended can be asked for before the client hears the end."""
-    stream = live.begun.result()
+    stream, minded = live.begun.result(), _minds(cloud)
     assert stream is not None
     try:
         try:
@@ -194,11 +201,11 @@ async def _outlive(cloud: Cloud, ident: str, live: Live, hijack: Hijack | None, 
         except CloudError as error:
             log_failure("exec", ident, error)
         code = 128 + signal.SIGKILL if stream.exit_code is None else stream.exit_code
-        _ended[ident] = code, stream.started.pid
+        minded.ended[ident] = code, stream.started.pid
     finally:
-        _live.pop(ident, None)
+        minded.live.pop(ident, None)
         closing: list[Coroutine[Any, Any, None]] = [stream.close()] + ([hijack.wire.close()] if hijack is not None else [])
-        if ident in _ended:
+        if ident in minded.ended:
             closing.append(_note_end(cloud, ident))
         await asyncio.gather(*closing, return_exceptions=True)
 
@@ -207,14 +214,14 @@ async def _note_end(cloud: Cloud, ident: str) -> None:
     """The client does not wait for the disk to hear the end."""
     try:
         await fresh.written(cloud, ident)
-        await cloud.store.write(execs.finish, ident, *_ended[ident])
+        await unfinished.undo(cloud, execs.finish, ident, *_minds(cloud).ended[ident])
     finally:
-        _ended.pop(ident, None)
+        _minds(cloud).ended.pop(ident, None)
 
 
 async def _close(cloud: Cloud) -> None:
     """This process ends; what it has started goes on."""
-    tasks = [live.ending for live in _live.values() if live.ending is not None]
+    tasks = [live.ending for live in _minds(cloud).live.values() if live.ending is not None]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -225,7 +232,7 @@ async def resize(call: Call) -> Reply:
     await fresh.written(call.cloud, call.path["id"])
     row = await call.read(execs.get, call.path["id"])
     h, w = size_of(call)
-    live = _live.get(row["id"])
+    live = _minds(call.cloud).live.get(row["id"])
     if live is not None:
         stream = await asyncio.wait_for(asyncio.shield(live.begun), RESIZE_WAIT_S)
         if stream is not None:
@@ -242,10 +249,11 @@ class _State(Struct):
 
     running: bool = False
     exit_code: int | None = None
+    pid: int = 0
 
 
 async def _settle(call: Call, row: dict[str, Any]) -> dict[str, Any]:
-    """The row of an exec that an earlier process of the API has started: its host says what became of it."""
+    """The row of an exec that another process of the API has started, or an earlier one: its host says what became of it."""
     try:
         answer = await call.cloud.hosts.dial(row["host_id"], "exec_state", row["server_id"], {"exec": row["id"]})
         said = msgspec.json.decode(answer, type=_State)
@@ -254,7 +262,9 @@ async def _settle(call: Call, row: dict[str, Any]) -> dict[str, Any]:
     except CloudError:
         said = _State()  # The guest is gone, or its host has never heard of it.
     if said.running:
-        return row
+        return {**row, "pid": said.pid}
+    if said.exit_code is None and call.cloud.store.read_now(execs.is_minded, row["id"]):
+        return row  # It is on its way to its host.
     code = LOST_CODE if said.exit_code is None else said.exit_code
     await call.cloud.store.write(execs.finish, row["id"], code, row["pid"])
     return {**row, "running": False, "exit_code": code}
@@ -263,12 +273,13 @@ async def _settle(call: Call, row: dict[str, Any]) -> dict[str, Any]:
 async def show(call: Call) -> Reply:
     await fresh.written(call.cloud, call.path["id"])
     row = await call.read(execs.get, call.path["id"])
-    if row["id"] in _ended:
-        code, pid = _ended[row["id"]]
+    minded = _minds(call.cloud)
+    if row["id"] in minded.ended:
+        code, pid = minded.ended[row["id"]]
         row = {**row, "running": False, "exit_code": code, "pid": pid}
-    if row["running"] and row["id"] not in _live and row["host_id"] is not None:
+    if row["running"] and row["id"] not in minded.live and row["host_id"] is not None:
         row = await _settle(call, row)
-    config, live = row["config"], _live.get(row["id"])
+    config, live = row["config"], minded.live.get(row["id"])
     return Reply(
         {
             "ID": row["id"],

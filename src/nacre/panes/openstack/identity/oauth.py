@@ -14,7 +14,7 @@ from nacre.cloud.identity import oauth
 from nacre.panes.edge import Call, Reply, Route, times
 from nacre.panes.edge.resource import envelope
 from nacre.panes.openstack.identity.delegations import RoleRef
-from nacre.panes.openstack.identity.dialect import DIALECT, identity_of, members
+from nacre.panes.openstack.identity.dialect import DIALECT, members
 from nacre.panes.openstack.identity.resources import CONSUMERS, ROLES
 from nacre.panes.openstack.query import parse_limit
 from nacre.store import Query
@@ -54,19 +54,19 @@ async def create_consumer(call: Call) -> Reply:
 
 async def request_token(call: Call) -> Reply:
     """No token of Identity's is needed: the consumer signs."""
-    request, project_id = _fresh(call, oauth.check_consumer), call.request.headers.get("Requested-Project-Id", "")
+    request, project_id = await _fresh(call, oauth.check_consumer), call.request.headers.get("Requested-Project-Id", "")
     return _form(await call.cloud.store.write(oauth.request_token, request, project_id))
 
 
 async def access_token(call: Call) -> Reply:
-    return _form(await call.cloud.store.write(oauth.access_token, _fresh(call, oauth.check_exchange)))
+    return _form(await call.cloud.store.write(oauth.access_token, await _fresh(call, oauth.check_exchange)))
 
 
-def _fresh(call: Call, check: Callable[[sa.Connection, oauth.Signed], None]) -> oauth.Signed:
+async def _fresh(call: Call, check: Callable[[sa.Connection, oauth.Signed], None]) -> oauth.Signed:
     """The request, good and for the first time. Raises Unauthorized, and what the check does."""
     request = signed(call)
     call.cloud.store.read_now(check, request)
-    if not identity_of(call).nonces.first_use(request):
+    if not await call.cloud.store.write(oauth.first_use, request):
         raise Unauthorized("The request you have made requires authentication.", code="Unauthorized")
     return request
 

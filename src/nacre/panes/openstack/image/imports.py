@@ -58,7 +58,7 @@ async def import_image(call: Call) -> Reply:
         if method.uri is None:
             raise Invalid("The method web-download needs a uri.", field="method.uri")
         url = call.cloud.settings.imports.check_url(method.uri)
-        task = await call.write(imports.begin, image_id, asked)
+        task = await call.write(imports.begin, image_id, asked, call.cloud.process_id)
         _carry_out(call, task, str(url))
     else:
         known = ", ".join(imports.METHODS)
@@ -105,7 +105,7 @@ async def add_location(call: Call) -> Reply:
     call.cloud.settings.imports.check_url(body.url, "url")
     validation = imports.check_validation(body.validation_data) if body.validation_data else {}
     asked = {"image_id": call.path["image_id"], "loc_url": body.url, "validation_data": validation}
-    task = await call.write(imports.begin, call.path["image_id"], asked, "location_import")
+    task = await call.write(imports.begin, call.path["image_id"], asked, call.cloud.process_id, "location_import")
     _carry_out(call, task, body.url, {"url": body.url, "validation_data": validation})
     return Reply(status=202)
 
@@ -168,7 +168,7 @@ async def create_task(call: Call) -> Reply:
 
     def make(conn: Any, ctx: Any) -> Row:
         image = operations.create(conn, ctx, values)
-        return imports.begin(conn, ctx, image["id"], asked, "import")
+        return imports.begin(conn, ctx, image["id"], asked, call.cloud.process_id, "import")
 
     task = await call.write(make)
     _carry_out(call, task, body.input.import_from)

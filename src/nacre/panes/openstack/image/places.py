@@ -81,7 +81,7 @@ async def _add(call: Call, image_id: str, place: Place) -> None:
         return
     validation = imports.check_validation(place.validation_data) if place.validation_data else {}
     asked = {"image_id": image_id, "loc_url": place.url, "validation_data": validation}
-    task = await call.write(imports.begin, image_id, asked, "location_import")
+    task = await call.write(imports.begin, image_id, asked, call.cloud.process_id, "location_import")
     await imports.carry_out(call.cloud, call.context, task, stream, {**kept, "validation_data": validation, "hashed": False})
     ended = await call.read(tasks.get, task["id"])
     if ended["status"] != "success":

@@ -25,7 +25,8 @@ class Execs:
     def __init__(self, guests: Guests, spawner: Spawner) -> None:
         self._guests, self._spawner = guests, spawner
         self._terminals: dict[tuple[str, str], int] = {}
-        self._running: set[tuple[str, str]] = set()
+        self._running: dict[tuple[str, str], int] = {}
+        """Their process ids."""
         self._ended: dict[tuple[str, str], int | None] = {}
         """The exit status of those that ended last, for whoever missed it."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -45,9 +46,10 @@ class Execs:
         await asyncio.shield(running)
 
     def state(self, guest_id: str, exec_id: str) -> dict[str, Any]:
-        """running and exit_code; neither of one that an earlier node has started."""
+        """running, with its pid, or exit_code; nothing of one that an earlier node has started."""
         key = (guest_id, exec_id)
-        return {"running": key in self._running, "exit_code": self._ended.get(key)}
+        running = key in self._running and key not in self._ended
+        return {"running": running, "exit_code": self._ended.get(key), "pid": self._running[key] if running else 0}
 
     def resize(self, guest_id: str, exec_id: str, h: int, w: int) -> None:
         """Raises LookupError where no such exec has a terminal."""
@@ -58,7 +60,7 @@ class Execs:
 
     async def _run(self, process: Process, guest_id: str, exec_id: str, tty: bool, talk: Talk) -> None:
         client, key = Client(talk), (guest_id, exec_id)
-        self._running.add(key)
+        self._running[key] = process.pid
         if tty:
             self._terminals[key] = process.outputs[0]
         channels = (Channel.STDOUT, Channel.STDERR)
@@ -78,7 +80,7 @@ class Execs:
                 if not client.gone:
                     await talk.control(Exit(code) if code is not None else Failure("unavailable", "the exit status was lost"))
         finally:
-            self._running.discard(key)
+            self._running.pop(key, None)
             self._terminals.pop(key, None)
             for task in (feeding, *outputs):
                 task.cancel()
