@@ -34,6 +34,8 @@ class Lab:
         self.place = Place(directory)
         self.state = self.place.cloud
         """The cloud's own."""
+        self.code = CLONE / "src"
+        """The version by which commands are given."""
 
     def run(self, *words: str, expect: int = 0, store_url: str = "") -> str:
         """`nacre lab ...`; what it printed."""
@@ -43,9 +45,16 @@ class Lab:
         """Another command, about the lab's cloud."""
         return self._command(*words, "--state", str(self.state.dir), expect=expect)
 
-    def _command(self, *words: str, expect: int, store_url: str = "") -> str:
-        line = [sys.executable, "-m", "nacre.cli", *words]
-        env = {**os.environ, "PYTHONPATH": str(CLONE / "src"), **({"NACRE_STORE": store_url} if store_url else {})}
+    def again(self, name: str) -> None:
+        """What runs on a host is stopped, and started by the version that `code` is; `api` is the machine itself."""
+        state = self.host(name)
+        start = ("up", "--detach") if name == "api" else ("join",)
+        self._command("down", "--state", str(state.dir), expect=0)
+        self._command(*start, "--state", str(state.dir), expect=0, enter=self.enter(name))
+
+    def _command(self, *words: str, expect: int, store_url: str = "", enter: tuple[str, ...] = ()) -> str:
+        line = [*enter, sys.executable, "-m", "nacre.cli", *words]
+        env = {**os.environ, "PYTHONPATH": str(self.code), **({"NACRE_STORE": store_url} if store_url else {})}
         done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=COMMAND_S, check=False)
         assert done.returncode == expect, f"{' '.join(words)}\n{done.stdout}{done.stderr}{self.logs()}"
         return done.stdout + done.stderr
@@ -207,11 +216,13 @@ def reaches(address: str, *enter: str) -> bool:
 
 
 @contextmanager
-def running(hosts: int = 3, store_url: str = "", processes: int = 1) -> Iterator[Lab]:
-    """A lab of its own, which leaves no trace. `store_url`: an empty PostgreSQL database, over which so many API processes serve."""
+def running(hosts: int = 3, store_url: str = "", processes: int = 1, code: Path | None = None) -> Iterator[Lab]:
+    """A lab of its own, which leaves no trace. `store_url`: an empty PostgreSQL database, over which so many API processes serve. `code`:
+    another version than this clone's."""
     with tempfile.TemporaryDirectory(prefix="nacre-lab-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)
         lab = Lab(Path(directory) / "lab")
+        lab.code = code or lab.code
         ids: set[str] = set()
         try:
             port = free_port() if processes == 1 else free_ports(processes)

@@ -7,8 +7,6 @@ Afterwards every server is as it was asked to be or in ERROR with its cause, not
 import contextlib
 import json
 import random
-import re
-import signal
 import subprocess
 import threading
 import time
@@ -20,6 +18,7 @@ import pytest
 
 from nacre.cli.client import ApiError, send
 from tests.faults.lab import Lab, Room, reaches, running
+from tests.faults.pinging import Pinging
 from tests.faults.storm import HEADERS, REFUSALS, statuses
 from tests.postgres import Cluster
 from tests.processes import wait_for
@@ -73,24 +72,6 @@ def database() -> Iterator[Database]:
 def lab(database: Database) -> Iterator[Lab]:
     with running(hosts=3, store_url=database.url, processes=PROCESSES) as made:
         yield made
-
-
-class Pinging:
-    """Pings between two guests, until it is asked what it lost."""
-
-    def __init__(self, *command: str) -> None:
-        self._process = subprocess.Popen(
-            [*command[:-1], "ping", "-n", "-i", "0.1", command[-1]], stdout=subprocess.PIPE, text=True
-        )
-
-    def lost(self) -> int:
-        """How many packets found no answer, one aside that may be on its way."""
-        self._process.send_signal(signal.SIGINT)
-        said = self._process.communicate(timeout=60)[0]
-        found = re.search(r"(\d+) packets transmitted, (\d+) received", said)
-        assert found, said
-        assert int(found[1]) > 5, said
-        return max(0, int(found[1]) - int(found[2]) - 1)
 
 
 def test_a_cut_link_between_two_hosts_is_the_guests_alone(lab: Lab) -> None:

@@ -1,23 +1,19 @@
-"""From the version before to this one, one process after the other, under load: servers run on, and nothing that was promised is lost."""
+"""A lab of two hosts goes from the version before to this one, machine by machine, under load: guests run on, no packet of theirs is lost,
+and nothing that was promised is."""
 
-import asyncio
 import io
 import os
-import signal
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nacre.node.config import load
-from nacre.node.purge import purge
-from tests.cgroups import cgroups
-from tests.faults.storm import HEADERS, Storm, delete_all, hold_against_promises, make_network, statuses
-from tests.faults.test_real_kills import upload_busybox
-from tests.processes import Processes, wait_for
+from tests.faults.lab import Lab, Room, reaches, running
+from tests.faults.pinging import Pinging
+from tests.faults.storm import Storm, delete_all, hold_against_promises, make_network, statuses
+from tests.processes import wait_for
 from tests.support import Client
 
 pytestmark = pytest.mark.root
@@ -41,38 +37,10 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cloud(before: Path) -> Iterator[Processes]:
-    """A real host, both processes of the version before."""
-    with tempfile.TemporaryDirectory(prefix="nacre-upgrade-", dir="/var/tmp") as folder:
-        state = Path(folder)
-        state.chmod(0o755)
-        old = {name: {"PYTHONPATH": str(before)} for name in ("api", "node")}
-        cloud = Processes(state, simulate=0, cloud_id="0b9d", external="198.18.72", environment=old).up()
-        yield cloud
-        cloud.down()
-        print(cloud.logs())
-        asyncio.run(purge(load(state / "run/node.json")))
-        assert str(state / "node") not in Path("/proc/self/mountinfo").read_text()
-        assert not cgroups("nacre-0b9d*")
-
-
-def server(client: Client, image: str, network: str) -> str:
-    body = {"name": "stays", "imageRef": image, "flavorRef": "42", "networks": [{"uuid": network}]}
-    ident = client("POST", "/compute/v2.1/servers", {"server": body}, HEADERS).json["server"]["id"]
-    wait_for(lambda: statuses(client).get(ident) == "ACTIVE", "a server to be ACTIVE")
-    return str(ident)
-
-
-def address(client: Client, ident: str) -> str:
-    shown = client("GET", f"/compute/v2.1/servers/{ident}").json["server"]
-    return str(shown["addresses"]["storm"][0]["addr"])
-
-
-def upgrade(cloud: Processes, name: str) -> None:
-    """The process ends as an operator ends it, and starts with the code of this clone."""
-    cloud.kill(name, signal.SIGTERM)
-    del cloud.environment[name]
-    cloud.start(name)
+def lab(before: Path) -> Iterator[Lab]:
+    """All of it of the version before."""
+    with running(hosts=2, code=before) as made:
+        yield made
 
 
 def busy(client: Client, storms: list[Storm]) -> None:
@@ -88,28 +56,34 @@ def _new(ident: str, storms: list[Storm]) -> bool:
     return any(ident in storm.promised for storm in storms)
 
 
-def test_processes_are_upgraded_one_by_one_under_load(cloud: Processes) -> None:
-    client = cloud.login()
-    image, network = upload_busybox(client), make_network(client)
-    one, two = server(client, image, network), server(client, image, network)
-    pid = (cloud.state / f"node/guests/{one}/pid").read_text().strip()
-    words = ["nsenter", "-t", pid, "-n", "ping", "-n", "-i", "0.1", address(client, two)]
-    ping = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    storms = [Storm(client, image, network, seed, servers_max=4) for seed in range(2)]
+def pid_of(lab: Lab, host: str, server: str) -> str:
+    return (lab.host(host).node / f"guests/{server}/pid").read_text().strip()
+
+
+def test_a_lab_is_upgraded_machine_by_machine_under_load(lab: Lab) -> None:
+    client = lab.login()
+    room = Room(lab, client, "stays", "10.50.0.0/24")
+    room.open_doors()
+    guests = {host: room.boot(host) for host in ("h1", "h2")}
+    pids = {host: pid_of(lab, host, guest) for host, guest in guests.items()}
+    inside, there = lab.inside("h1", guests["h1"]), room.address(guests["h2"])
+    wait_for(lambda: reaches(there, *inside), "the guests to reach each other")
+    pinging = Pinging(*inside, there)
+    storms = [Storm(client, room.image, make_network(client), seed, servers_max=4) for seed in range(2)]
     for storm in storms:
         storm.start()
     busy(client, storms)
+    lab.code = CLONE / "src"
     # The API first: it speaks with nodes of its own version and of the one before, never the other way round.
-    for name in ("api", "node"):
-        upgrade(cloud, name)
-        wait_for(cloud.is_ready, f"the cloud to serve with the new {name}")
+    for name in ("api", "h1", "h2"):
+        lab.again(name)
+        wait_for(lambda name=name: lab.up() >= {"h1", "h2"}, f"all hosts to be there after {name}")
         busy(client, storms)
     for storm in storms:
         storm.finish()
-    ping.send_signal(signal.SIGINT)
-    said = ping.communicate(timeout=60)[0]
-    assert " 0% packet loss" in said, said
-    assert (cloud.state / f"node/guests/{one}/pid").read_text().strip() == pid, "the guest is the same process"
-    assert {statuses(client)[ident] for ident in (one, two)} == {"ACTIVE"}
+    assert pinging.lost() == 0
+    assert {host: pid_of(lab, host, guest) for host, guest in guests.items()} == pids, "the guests are the same processes"
+    assert {statuses(client)[ident] for ident in guests.values()} == {"ACTIVE"}
     hold_against_promises(client, storms, {"ACTIVE"})
     delete_all(client)
+    lab.audited(client)
