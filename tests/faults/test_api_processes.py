@@ -1,6 +1,5 @@
 """Several API processes over one PostgreSQL: any of them is killed, or stands still, while servers come and go through all of them."""
 
-import json
 import random
 import signal
 import subprocess
@@ -8,19 +7,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nacre.cli.balancing import haproxy
+from tests.faults.several import APIS, hosts_up, is_whole, processes, running, url_of
 from tests.faults.storm import statuses, weather
 from tests.faults.test_simulated_kills import upload_image
 from tests.postgres import Cluster
 from tests.processes import Processes, free_port, wait_for
 from tests.support import Balanced, Client
 
-APIS = ("api", "api-2")
-HOSTS = 4
 KILLS = 16
 PAUSE_S_MAX = 0.5
 
@@ -34,46 +31,8 @@ def server() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cloud(server: Cluster, tmp_path: Path) -> Iterator[Processes]:
-    cloud = Processes(tmp_path, simulate=HOSTS, store_url=server.database())
-    api = json.loads((tmp_path / "run/api.json").read_text()) | {"hosts": {"lease_s": 6.0}, "nodes_bind": "127.0.0.1"}
-    for number, name in enumerate(APIS):
-        door = free_port()
-        own = {"nodes_port": door, "nodes_url": f"https://127.0.0.1:{door}"}
-        if number:
-            own |= {"process": "2", "port": free_port(), "gateway_socket": str(tmp_path / "run/gateway-2.sock")}
-        (tmp_path / f"run/{name}.json").write_text(json.dumps(api | own))
-    try:
-        cloud.start("api")
-        wait_for(cloud.is_serving, "the first API process to make the store")
-        cloud.start("api-2")
-        cloud.start("node")
-        wait_for(lambda: is_whole(cloud), "every process to have a stream of every host")
-        yield cloud
-    finally:
-        cloud.down()
-        print(cloud.logs())
-
-
-def url_of(cloud: Processes, name: str) -> str:
-    return f"http://127.0.0.1:{json.loads((cloud.state / f'run/{name}.json').read_text())['port']}"
-
-
-def hosts_up(cloud: Processes, name: str) -> int:
-    """How many hosts that process has a stream of; -1 while it does not serve."""
-    try:
-        answer = Client(url_of(cloud, name), "")("GET", "/healthz")
-    except OSError:
-        return -1
-    return int(answer.json["hosts_up"]) if answer.status == 200 else -1
-
-
-def processes(client: Client) -> dict[str, dict[str, Any]]:
-    """By their addresses."""
-    return {row["address"]: row for row in client("GET", "/nacre/v1/api-processes").json["processes"]}
-
-
-def is_whole(cloud: Processes) -> bool:
-    return all(hosts_up(cloud, name) == HOSTS for name in APIS)
+    with running(tmp_path, server.database()) as made:
+        yield made
 
 
 def test_a_storm_through_processes_that_die_and_stand_still(cloud: Processes) -> None:

@@ -3,6 +3,7 @@ and nothing that was promised is."""
 
 import io
 import os
+import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import several
 from tests.faults.lab import Lab, Room, reaches, running
 from tests.faults.pinging import Pinging
 from tests.faults.storm import Storm, delete_all, hold_against_promises, make_network, statuses
+from tests.faults.test_simulated_kills import upload_image
+from tests.postgres import Cluster
 from tests.processes import wait_for
-from tests.support import Client
+from tests.support import Balanced, Client
 
-pytestmark = pytest.mark.root
 CLONE = Path(__file__).parents[2]
 BEFORE = os.environ.get("NACRE_UPGRADE_FROM", "HEAD~1")
 """The commit whose version is upgraded: the one before, or what an operator runs."""
@@ -60,6 +63,7 @@ def pid_of(lab: Lab, host: str, server: str) -> str:
     return (lab.host(host).node / f"guests/{server}/pid").read_text().strip()
 
 
+@pytest.mark.root
 def test_a_lab_is_upgraded_machine_by_machine_under_load(lab: Lab) -> None:
     client = lab.login()
     room = Room(lab, client, "stays", "10.50.0.0/24")
@@ -87,3 +91,30 @@ def test_a_lab_is_upgraded_machine_by_machine_under_load(lab: Lab) -> None:
     hold_against_promises(client, storms, {"ACTIVE"})
     delete_all(client)
     lab.audited(client)
+
+
+def test_two_versions_of_the_api_serve_over_one_store(before: Path, tmp_path: Path) -> None:
+    """One process after the other is replaced, while requests go to both."""
+    if not (before / "nacre/cloud/processes").is_dir():
+        pytest.skip("the version before had one API process at a time")
+    server = Cluster()
+    old = {name: {"PYTHONPATH": str(before)} for name in (*several.APIS, "node")}
+    try:
+        with several.running(tmp_path, server.database(), old) as cloud:
+            first = cloud.login()
+            client = Balanced(first.base_url, first.token, (several.url_of(cloud, "api-2"),))
+            storms = [Storm(client, upload_image(first), make_network(first), seed, servers_max=8) for seed in range(2)]
+            for storm in storms:
+                storm.start()
+            for name in (*several.APIS, "node"):
+                cloud.kill(name, signal.SIGTERM)
+                del cloud.environment[name]
+                cloud.start(name)
+                wait_for(lambda: several.is_whole(cloud), f"every process to have a stream of every host, with the new {name}")
+                busy(first, storms)
+            for storm in storms:
+                storm.finish()
+            hold_against_promises(first, storms, {"ACTIVE"})
+            delete_all(first)
+    finally:
+        server.close()
