@@ -1,6 +1,7 @@
 """Real guests between real hosts of a lab: they move with their files while nodes are killed, and one that was replaced does not speak."""
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,3 +89,69 @@ def test_a_guest_of_a_host_without_the_api_is_silent_by_the_time_there_is_anothe
     lab.run("heal")
     wait_for(lambda: not _guest(lab, "h1", server).exists(), "the stale one to be removed")
     lab.audited(client)
+
+
+def test_containers_of_dockers_leave_a_host_that_is_drained(lab: Lab) -> None:
+    """By Docker's own client: the one with a published port and a name answers from where it went; the one with a volume stays, and it is
+    said why."""
+    client = lab.login("nacre")
+    project = client("GET", "/identity/v3/auth/tokens", headers={"X-Subject-Token": client.token}).json["token"]["project"]["id"]
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{lab.state.docker}/{project}.sock"}
+
+    def docker(*words: str) -> str:
+        done = subprocess.run(["docker", *words], env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
+        return done.stdout.strip()
+
+    def host_of(name: str) -> str:
+        return docker("inspect", "-f", "{{.Node.Name}}", name)
+
+    serve = "mkdir -p /www; echo from $COLOR > /www/index.html; exec httpd -f -p 80 -h /www"
+    docker("network", "create", "web")
+    docker("volume", "create", "data")
+    here = ("-e", "constraint:node==h1")
+    docker(
+        "run",
+        "-d",
+        "--name",
+        "moves",
+        "--network",
+        "web",
+        "-p",
+        "80",
+        "-e",
+        "COLOR=blue",
+        "--label",
+        "tier=front",
+        *here,
+        "busybox",
+        "sh",
+        "-c",
+        serve,
+    )
+    docker("run", "-d", "--name", "stays", "-v", "data:/data", *here, "busybox", "sleep", "9999")
+    docker("run", "-d", "--name", "asks", "--network", "web", "-e", "constraint:node==h2", "busybox", "sleep", "9999")
+    assert [host_of(name) for name in ("moves", "stays", "asks")] == ["h1", "h1", "h2"]
+    address = docker("inspect", "-f", "{{.NetworkSettings.Networks.web.IPAddress}}", "moves")
+    lab.nacre("host", "drain", "h1")
+    wait_for(
+        lambda: host_of("moves") != "h1" and docker("ps", "-q", "-f", "name=moves", "-f", "status=running"),
+        "the container to be elsewhere",
+    )
+    wait_for(
+        lambda: docker("exec", "asks", "sh", "-c", "wget -qO- http://moves/ || true") == "from blue", "it to answer by its name"
+    )
+    assert docker("inspect", "-f", "{{.NetworkSettings.Networks.web.IPAddress}}", "moves") == address
+    assert docker("inspect", "-f", "{{.Config.Labels.tier}}", "moves") == "front"
+    assert docker("port", "moves", "80")
+    shown = wait_for(
+        lambda: lab.nacre("host", "show", "h1") if "stays" in lab.nacre("host", "show", "h1") else "",
+        "the drain to say what stays",
+    )
+    assert "volume" in shown
+    assert host_of("stays") == "h1"
+    lab.nacre("host", "uncordon", "h1")
+    docker("rm", "-f", "moves", "stays", "asks")
+    docker("volume", "rm", "data")
+    docker("network", "rm", "web")
+    lab.audited(lab.login())
