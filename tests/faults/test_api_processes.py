@@ -56,14 +56,16 @@ def cloud(server: Cluster, tmp_path: Path) -> Iterator[Processes]:
         if number:
             own |= {"process": "2", "port": free_port(), "gateway_socket": str(tmp_path / "run/gateway-2.sock")}
         (tmp_path / f"run/{name}.json").write_text(json.dumps(api | own))
-    cloud.start("api")
-    wait_for(cloud.is_serving, "the first API process to make the store")
-    cloud.start("api-2")
-    cloud.start("node")
-    wait_for(lambda: all(hosts_up(cloud, name) == HOSTS for name in APIS), "every process to have a stream of every host")
-    yield cloud
-    cloud.down()
-    print(cloud.logs())
+    try:
+        cloud.start("api")
+        wait_for(cloud.is_serving, "the first API process to make the store")
+        cloud.start("api-2")
+        cloud.start("node")
+        wait_for(lambda: is_whole(cloud), "every process to have a stream of every host")
+        yield cloud
+    finally:
+        cloud.down()
+        print(cloud.logs())
 
 
 def url_of(cloud: Processes, name: str) -> str:

@@ -42,6 +42,7 @@ RECONNECT_MAX_S = 3.0
 REPORT_EVERY_S = 0.002
 """Observations that come within this time after a frame share the next one."""
 PEERS_AGAIN_S = 5.0
+SILENCE_MAX_OF_LEASE = 0.65
 EXAMINE_AGAIN_S = 30.0
 """After so long a host that was found wanting is examined again: somebody may have seen to it."""
 
@@ -207,10 +208,12 @@ class Agent:
         try:
             while True:
                 try:
-                    # There is an answer to each beat. A process that stands still, and others that do not: one of them it is then.
-                    message = await websocket.receive(timeout=self._lease_s or None if self._api.has_others else None)
+                    # There is an answer to each beat, of which there are three in a lease. Where a process stands still and there are
+                    # others, one of them renews the lease before it is over.
+                    silence_max_s = self._lease_s * SILENCE_MAX_OF_LEASE if self._api.has_others else 0.0
+                    message = await websocket.receive(timeout=silence_max_s or None)
                 except TimeoutError:
-                    log.warning("nothing came from the API process for %.0f s: this host looks for another", self._lease_s)
+                    log.warning("nothing came from the API process for %.0f s: this host looks for another", silence_max_s)
                     return False
                 if message.type is not aiohttp.WSMsgType.BINARY:
                     return beater is not None

@@ -53,8 +53,14 @@ def opened(directory: Path | None, *, make: bool = False) -> Iterator[Place]:
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Where the APIs serve (8080, or the next free one at the first start)."
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 16),
+    metavar="N",
+    help="So many API processes, over the empty PostgreSQL database that NACRE_STORE names; for the first start.",
+)
 @state_option
-def up(count: int | None, port: int | None, directory: Path | None) -> None:
+def up(count: int | None, port: int | None, processes: int | None, directory: Path | None) -> None:
     """Start a lab, or whatever of it does not run: a cloud, and hosts in network namespaces that have joined it.
 
     Again: what runs stays as it is, and cuts stay cut. With more --hosts than before, more hosts join.
@@ -71,7 +77,7 @@ def up(count: int | None, port: int | None, directory: Path | None) -> None:
         found.hosts = count or found.hosts
         place.save(found)
         wires.ensure(found)
-        start_cloud(found, place, port)
+        start_cloud(found, place, port, processes)
         hosts.together(lambda name: hosts.ensure(found, place, name), missing(found, place))
         hosts.await_hosts(place, found.names)
     say(next_steps(found, place, time.monotonic() - began))
@@ -82,13 +88,15 @@ def missing(lab: Lab, place: Place) -> list[str]:
     return [row["name"] for row in hosts.rows(lab, place) if row["name"] != API and (row["cloud"] != "up" or not row["node"])]
 
 
-def start_cloud(lab: Lab, place: Place, port: int | None) -> None:
-    """The API process and this machine's own node, as by `nacre up --detach --nodes`."""
+def start_cloud(lab: Lab, place: Place, port: int | None, processes: int | None) -> None:
+    """The API processes and this machine's own node, as by `nacre up --detach --nodes`."""
     state = place.cloud
     known = state.load()
     nodes = None if known is not None and known.nodes_port else f"{lab.address(API)}:{free_port()}"
     with locked(state):
-        cloud, started = ups.start(state, Asked(port=port, nodes=nodes, external=lab.outer(API)))
+        store = os.environ.get("NACRE_STORE") if known is None else None
+        asked = Asked(port=port, nodes=nodes, external=lab.outer(API), store=store, processes=processes)
+        cloud, started = ups.start(state, asked)
     if started:
         ups.register_default_images(state, cloud)
 
