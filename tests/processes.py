@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -37,6 +38,23 @@ def wait_for(condition: Callable[[], Any], what: str, bound_s: float = WAIT_S) -
         if time.monotonic() > end:
             raise AssertionError(f"waited {bound_s:.0f} s in vain for {what}")
         time.sleep(0.05)
+
+
+def free_ports(count: int) -> int:
+    """The first of so many in a row that are free, below those that the kernel gives to connections."""
+    while True:
+        first = random.randrange(20_000, 30_000)
+        if all(_is_free(first + number) for number in range(count)):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass

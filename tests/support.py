@@ -1,12 +1,13 @@
 """What tests of several tiers share: a cloud in this process, and a small HTTP client."""
 
 import asyncio
+import itertools
 import json
 import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,18 @@ class Client:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, dict(error.headers), error.read())
+
+
+@dataclass
+class Balanced(Client):
+    """Each request goes to another process than the one before, as a balancer would send it; to one that is not there, it is an OSError."""
+
+    others: tuple[str, ...] = ()
+    _turn: Any = field(default_factory=itertools.count)
+
+    def __call__(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+        places = (self.base_url, *self.others)
+        return Client(places[next(self._turn) % len(places)], self.token)(method, path, body, headers)
 
 
 @dataclass

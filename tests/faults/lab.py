@@ -18,7 +18,7 @@ from nacre.cli.lab.layout import Lab as Layout
 from nacre.cli.lab.layout import Place
 from nacre.cli.state import State
 from tests.node.test_first_steps import CLONE, traces
-from tests.processes import free_port, wait_for
+from tests.processes import free_port, free_ports, wait_for
 from tests.support import Answer, Client
 
 COMMAND_S = 300
@@ -35,17 +35,17 @@ class Lab:
         self.state = self.place.cloud
         """The cloud's own."""
 
-    def run(self, *words: str, expect: int = 0) -> str:
+    def run(self, *words: str, expect: int = 0, store_url: str = "") -> str:
         """`nacre lab ...`; what it printed."""
-        return self._command("lab", *words, "--state", str(self.dir), expect=expect)
+        return self._command("lab", *words, "--state", str(self.dir), expect=expect, store_url=store_url)
 
     def nacre(self, *words: str, expect: int = 0) -> str:
         """Another command, about the lab's cloud."""
         return self._command(*words, "--state", str(self.state.dir), expect=expect)
 
-    def _command(self, *words: str, expect: int) -> str:
+    def _command(self, *words: str, expect: int, store_url: str = "") -> str:
         line = [sys.executable, "-m", "nacre.cli", *words]
-        env = {**os.environ, "PYTHONPATH": str(CLONE / "src")}
+        env = {**os.environ, "PYTHONPATH": str(CLONE / "src"), **({"NACRE_STORE": store_url} if store_url else {})}
         done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=COMMAND_S, check=False)
         assert done.returncode == expect, f"{' '.join(words)}\n{done.stdout}{done.stderr}{self.logs()}"
         return done.stdout + done.stderr
@@ -57,6 +57,12 @@ class Lab:
     @property
     def url(self) -> str:
         return self.state.require().url
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of all API processes."""
+        cloud = self.state.require()
+        return tuple(f"http://127.0.0.1:{cloud.port + number}" for number in range(cloud.processes))
 
     def login(self, cloud: str = "nacre-admin") -> Client:
         auth = read_clouds(self.state.clouds_yaml)[cloud]["auth"]
@@ -82,7 +88,7 @@ class Lab:
         return ("nsenter", "-t", pid, "-n", *words)
 
     def ends(self, name: str, process: str) -> None:
-        """SIGKILL to the process `node` or `api`; returns when its supervisor has started another."""
+        """SIGKILL to the process `node`, `api` or `api-N`; returns when its supervisor has started another."""
         file = self.host(name).pid_file(process)
         former = processes.find(file)
         assert former is not None
@@ -201,14 +207,16 @@ def reaches(address: str, *enter: str) -> bool:
 
 
 @contextmanager
-def running(hosts: int = 3) -> Iterator[Lab]:
-    """A lab of its own, which leaves no trace."""
+def running(hosts: int = 3, store_url: str = "", processes: int = 1) -> Iterator[Lab]:
+    """A lab of its own, which leaves no trace. `store_url`: an empty PostgreSQL database, over which so many API processes serve."""
     with tempfile.TemporaryDirectory(prefix="nacre-lab-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)
         lab = Lab(Path(directory) / "lab")
         ids: set[str] = set()
         try:
-            lab.run("up", "--hosts", str(hosts), "--port", str(free_port()))
+            port = free_port() if processes == 1 else free_ports(processes)
+            several = ("--processes", str(processes)) if store_url else ()
+            lab.run("up", "--hosts", str(hosts), "--port", str(port), *several, store_url=store_url)
             ids = ids_of(lab)
             yield lab
         finally:

@@ -1,6 +1,5 @@
 """Several API processes over one PostgreSQL: any of them is killed, or stands still, while servers come and go through all of them."""
 
-import itertools
 import json
 import random
 import signal
@@ -8,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +17,12 @@ from tests.faults.storm import statuses, weather
 from tests.faults.test_simulated_kills import upload_image
 from tests.postgres import Cluster
 from tests.processes import Processes, free_port, wait_for
-from tests.support import Answer, Client
+from tests.support import Balanced, Client
 
 APIS = ("api", "api-2")
 HOSTS = 4
 KILLS = 16
 PAUSE_S_MAX = 0.5
-
-
-@dataclass
-class Balanced(Client):
-    """Each request goes to another process than the one before, as a balancer would send it; to one that is not there, it is an OSError."""
-
-    others: tuple[str, ...] = ()
-    _turn: Any = field(default_factory=itertools.count)
-
-    def __call__(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        places = (self.base_url, *self.others)
-        return Client(places[next(self._turn) % len(places)], self.token)(method, path, body, headers)
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
-"""Faults of a lab of three hosts: a link between two of them, a host cut off from the API, a node and the API killed, a power cut, in a storm.
+"""Faults of a lab of three hosts and two API processes over PostgreSQL: links and hosts cut off, processes killed, power cuts, the database
+restarted and failed over, a full disk, a clock that jumps, in a storm.
 
 Afterwards every server is as it was asked to be or in ERROR with its cause, nothing is left over, and the audit of all hosts says so.
 """
 
+import contextlib
+import json
 import random
 import re
 import signal
@@ -10,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +21,9 @@ import pytest
 from nacre.cli.client import ApiError, send
 from tests.faults.lab import Lab, Room, reaches, running
 from tests.faults.storm import HEADERS, REFUSALS, statuses
+from tests.postgres import Cluster
 from tests.processes import wait_for
-from tests.support import Client
+from tests.support import Balanced, Client
 
 pytestmark = pytest.mark.root
 BOOTS = 200
@@ -27,9 +32,46 @@ DEADLINE_S = 400.0
 """Longer than a transition may take before its server is in ERROR."""
 
 
+PROCESSES = 2
+DISK_MB = 96
+"""Of a host whose disk becomes full."""
+LIBRARY = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
+
+
+class Database:
+    """A primary and its standby."""
+
+    def __init__(self) -> None:
+        self.primary = Cluster()
+        self.standby = Cluster(self.primary)
+        path, database = self.primary.url("").partition("@")[0], self.primary.database().rpartition("/")[2]
+        places = f"127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}"
+        self.url = f"{path}@{places}/{database}?target_session_attrs=read-write"
+
+    def restart(self) -> None:
+        """As after a crash."""
+        self.primary.stop("immediate")
+        self.primary.start()
+
+    def fail_over(self) -> None:
+        self.primary.stop("immediate")
+        self.standby.promote()
+
+    def close(self) -> None:
+        self.standby.close()
+        self.primary.close()
+
+
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with running(hosts=3) as made:
+def database() -> Iterator[Database]:
+    made = Database()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def lab(database: Database) -> Iterator[Lab]:
+    with running(hosts=3, store_url=database.url, processes=PROCESSES) as made:
         yield made
 
 
@@ -99,7 +141,7 @@ def test_a_host_cut_off_from_the_api_loses_no_packet_of_its_guests(lab: Lab) -> 
     lab.audited(client)
 
 
-def test_restarts_of_node_and_api_lose_no_packet(lab: Lab) -> None:
+def test_restarts_of_node_api_and_database_lose_no_packet(lab: Lab, database: Database) -> None:
     client = lab.login()
     room = Room(lab, client, "restarts", "10.22.0.0/24")
     room.open_doors()
@@ -107,12 +149,22 @@ def test_restarts_of_node_and_api_lose_no_packet(lab: Lab) -> None:
     address = room.address(two)
     wait_for(lambda: reaches(address, *lab.inside("h1", one)), "the guests to reach each other")
     pinging = Pinging(*lab.inside("h1", one), address)
-    for host, process in (("h1", "node"), ("h2", "node"), ("api", "node"), ("api", "api")):
+    for host, process in (("h1", "node"), ("h2", "node"), ("api", "node"), ("api", "api"), ("api", "api-2")):
         lab.ends(host, process)
         wait_for(lambda: hosts_up(lab) == 4, f"all to be up after the {process} on {host}")
+    database.restart()
+    wait_for(lambda: finds_store(lab, client), "every API process to find the database again")
+    wait_for(lambda: hosts_up(lab) == 4, "all to be up after the database")
     assert pinging.lost() == 0
     gone(client, [one, two])
     lab.audited(client)
+
+
+def finds_store(lab: Lab, client: Client) -> bool:
+    try:
+        return all(Client(url, client.token)("GET", "/compute/v2.1/servers").status == 200 for url in lab.urls)
+    except OSError:
+        return False
 
 
 def hosts_up(lab: Lab) -> int:
@@ -175,7 +227,7 @@ class Storm(threading.Thread):
         try:
             living = [ident for ident in self.promised if ident not in self.deleted]
             if len(living) >= ALIVE_MAX or (living and self.random.random() < 0.4):
-                self._delete(self.random.choice(living))
+                self._take_back(self.random.choice(living))
             else:
                 self._boot()
         except OSError:
@@ -188,7 +240,7 @@ class Storm(threading.Thread):
         if answer.status == 202:
             self.promised.append(answer.json["server"]["id"])
 
-    def _delete(self, ident: str) -> None:
+    def _take_back(self, ident: str) -> None:
         self.doubtful.add(ident)
         answer = self.client("DELETE", f"/compute/v2.1/servers/{ident}")
         self.doubtful.discard(ident)
@@ -197,27 +249,92 @@ class Storm(threading.Thread):
             self.deleted.add(ident)
 
 
-def test_nothing_is_lost_or_leaked_in_a_storm_with_every_fault(lab: Lab) -> None:
-    """200 boots with their deletes, while a link is cut, a host cut off, nodes and API killed, and a host loses its power and comes back."""
+class FullDisk:
+    """A small disk for a host's guests, which can be filled up."""
+
+    def __init__(self, lab: Lab, host: str) -> None:
+        self._lab, self._host = lab, host
+        self._path = lab.host(host).node / "guests"
+
+    def plug(self) -> None:
+        """Before there are any."""
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=711", "tmpfs", str(self._path)], check=True)
+        self._lab.ends(self._host, "node")
+
+    def fill(self) -> None:
+        with (self._path / ".full").open("wb") as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+                file.flush()
+
+    def empty(self) -> None:
+        (self._path / ".full").unlink()
+
+    def unplug(self) -> None:
+        """Once there are none any more."""
+        subprocess.run(["umount", str(self._path)], check=True)
+        self._lab.ends(self._host, "node")
+
+
+class Clock:
+    """Of a host's node, to be set by the test; those that nobody can set are left alone."""
+
+    def __init__(self, lab: Lab, host: str) -> None:
+        self._lab, self._host = lab, host
+        self._file = lab.dir.parent / f"clock-{host}"
+
+    def put_in(self) -> None:
+        """The host is switched off and on again."""
+        assert LIBRARY is not None, "the Debian package faketime is missing"
+        self.jump(0)
+        self._lab.run("kill", self._host)
+        path = self._lab.host(self._host).supervisor_config
+        config = json.loads(path.read_text())
+        config["children"][0]["env"] |= {
+            "LD_PRELOAD": str(LIBRARY),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        path.write_text(json.dumps(config))
+        self._lab.run("start", self._host)
+
+    def jump(self, offset_s: int) -> None:
+        self._file.write_text(f"{offset_s:+d}\n")
+
+
+def test_nothing_is_lost_or_leaked_in_a_storm_with_every_fault(lab: Lab, database: Database) -> None:
+    """200 boots with their deletes through both API processes, while everything that can fail does so, one after the other."""
     client = lab.login()
+    balanced = Balanced(client.base_url, client.token, lab.urls[1:])
+    disk, clock = FullDisk(lab, "h2"), Clock(lab, "h1")
     quota = {"quota_set": dict.fromkeys(("instances", "cores", "ram"), -1)}
     token = client("GET", "/identity/v3/auth/tokens", headers={"X-Subject-Token": client.token}).json["token"]
     assert client("PUT", f"/compute/v2.1/os-quota-sets/{token['project']['id']}", quota).status == 200
     assert client("PUT", f"/network/v2.0/quotas/{token['project']['id']}", {"quota": {"port": -1}}).status == 200
     room = Room(lab, client, "storm", "10.23.0.0/22")
-    storm = Storm(client, room)
+    disk.plug()
+    storm = Storm(balanced, room)
     storm.start()
     faults: list[Callable[[], Any]] = [
         lambda: lab.run("cut", "h1", "h2"),
         lambda: lab.ends("h1", "node"),
         lambda: lab.run("kill", "h3"),
         lambda: lab.ends("api", "api"),
+        disk.fill,
         lambda: lab.run("cut", "h2", "api"),
         lambda: lab.run("start", "h3"),
+        database.restart,
         lambda: lab.run("heal"),
+        lambda: lab.ends("api", "api-2"),
+        disk.empty,
         lambda: lab.ends("h2", "node"),
-        lambda: lab.run("kill", "h1"),
-        lambda: lab.run("start", "h1"),
+        clock.put_in,
+        lambda: clock.jump(3600),
+        lambda: (lab.run("cut", "h2", "api"), lab.run("cut", "h3", "api")),
+        lambda: lab.run("heal"),
+        lambda: clock.jump(0),
+        database.fail_over,
     ]
     for number, fault in enumerate(faults, 1):
         moment = number * BOOTS // (len(faults) + 1)
@@ -242,6 +359,8 @@ def test_nothing_is_lost_or_leaked_in_a_storm_with_every_fault(lab: Lab) -> None
     print(f"{len(storm.promised)} boots, {len(storm.deleted)} deletes; what stayed: {counts}")
     lab.audited(client)
     gone(client, list(shown))
+    disk.unplug()
+    wait_for(lambda: hosts_up(lab) == 4, "all hosts to be back")
     lab.audited(client)
 
 

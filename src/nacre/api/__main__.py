@@ -4,13 +4,14 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import gc
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -142,10 +143,11 @@ async def open_cloud(config: ApiConfig, hub: Hub, stop: Callable[[], None]) -> C
     store = Store(config.store)
     await prepare(store)
     first = load_bootstrap(Path(config.bootstrap_file))
-    await identity_bootstrap.prepare(store, settings, {"admin": first.admin_password, "demo": first.demo_password})
-    await store.write(flavors.bootstrap)
-    await store.write(_first_networks, config.external)
-    identity = open_identity(store, settings)
+    with _alone(config.state):
+        await identity_bootstrap.prepare(store, settings, {"admin": first.admin_password, "demo": first.demo_password})
+        await store.write(flavors.bootstrap)
+        await store.write(_first_networks, config.external)
+        identity = open_identity(store, settings)
     ident = _process_id(config)
     url = config.nodes_url if config.nodes_port else ""
     process = processes.Process(
@@ -161,6 +163,14 @@ async def open_cloud(config: ApiConfig, hub: Hub, stop: Callable[[], None]) -> C
     await abandoned.recover(cloud)
     hub.renew(store.read_now(hosts.ids))
     return cloud
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Of the processes of one machine that start together one makes the keys and the authority, and the others find them."""
+    with (state / "starting").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _process_id(config: ApiConfig) -> str:

@@ -10,7 +10,21 @@ from typing import Any
 
 import click
 
-from nacre.cli.benchmarks import boot, claims, containers, joining, lab, lists, load, peers, rules, scheduling, startup, swarm
+from nacre.cli.benchmarks import (
+    boot,
+    claims,
+    containers,
+    evacuation,
+    joining,
+    lab,
+    lists,
+    load,
+    peers,
+    rules,
+    scheduling,
+    startup,
+    swarm,
+)
 from nacre.cli.benchmarks.report import render
 from nacre.cli.benchmarks.target import Figures, Target
 from nacre.cli.output import table
@@ -38,12 +52,13 @@ BENCHMARKS: dict[str, tuple[Benchmark, str]] = {
     "swarm": (swarm.swarm, "scheduling delay and GET, p50 10 ms, p99 50 ms each (Swarm: 230 and 400, 150 and 360)"),
     "enrol": (joining.enrol, "800 hosts in 15 s"),
     "claims": (claims.on_postgresql, "300/s by one process; four: 1.3 times that when spread, 0.9 when all want one host"),
+    "evacuation": (evacuation.evacuation, "lease (at most 15 s) + 5 s"),
     "lab": (lab.lab, "over 90 % of the bare VXLAN; no packet lost"),
     "rules": (rules.twenty, "100 ms, no packet lost (goal 40 ms)"),
 }
 """name -> (the benchmark, what is to be reached)."""
 
-APART = {"join", "lab", "swarm", "enrol", "claims"}
+APART = {"join", "lab", "evacuation", "swarm", "enrol", "claims"}
 """Those that need a cloud of their own kind: they run only when they are named, `join` also where the cloud lets hosts in."""
 
 
@@ -61,7 +76,7 @@ def bench(directory: Path | None, names: tuple[str, ...], save: Path | None) -> 
     target = Target.open(opened(directory))
     # Only a cloud that lets other hosts in can measure how they come, and only a lab what passes between them.
     fitting = {"join"} if target.state.require().nodes_port else set()
-    fitting |= {"lab"} if lab.place_of(target) is not None else set()
+    fitting |= {"lab", "evacuation"} if lab.place_of(target) is not None else set()
     every = [name for name in BENCHMARKS if name not in APART - fitting]
     for name in names or every:
         benchmark, reach = BENCHMARKS[name]

@@ -65,7 +65,8 @@ def _bring(conn: sa.Connection, brought: _Brought) -> Moved:
             return moved
         raise StoreError(f"the database is not empty: it has {len(there)} tables, {there[0]} among them; give an empty one")
     schema.make(conn)
-    conn.execute(schema.processes.schema_state.delete())  # It comes with the rest.
+    for table, _ in schema.SEEDS:
+        conn.execute(table.delete())  # It comes with the rest.
     for table in schema.metadata.sorted_tables:
         for batch in _batches(brought.rows[table.name]):
             conn.execute(table.insert(), batch)

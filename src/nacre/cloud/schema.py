@@ -51,6 +51,11 @@ HEAD = "0013"
 """The newest migration: the schema that this code needs."""
 OLDEST = "0012"
 """The oldest one whose code may serve over it."""
+SEEDS: tuple[tuple[sa.Table, dict[str, object]], ...] = (
+    (processes.schema_state, {"id": "schema", "oldest": OLDEST}),
+    (identity.identity_state, {"id": "identity", "generation": 0}),
+)
+"""Rows that a new schema comes with."""
 MIGRATIONS = Path(__file__).parent.parent / "store" / "migrations"
 
 log = logging.getLogger("nacre.store")
@@ -89,7 +94,8 @@ def make(conn: sa.Connection) -> None:
     metadata.create_all(conn)
     _version.create(conn)
     conn.execute(_version.insert().values(version_num=HEAD))
-    conn.execute(processes.schema_state.insert().values(id="schema", oldest=OLDEST))
+    for table, values in SEEDS:
+        conn.execute(table.insert().values(values))
 
 
 def tables_in(conn: sa.Connection) -> list[str]:

@@ -65,9 +65,6 @@ class SQLite:
     def listen(self, hear: Callable[[list[tuple[str, Any]] | None], None]) -> None:
         """There is nobody else."""
 
-    def hearing(self) -> bool:
-        return True
-
     def write_while(self, row: sa.Select[Any]) -> None:
         """There is nobody who could take it away."""
 

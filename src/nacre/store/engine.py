@@ -82,9 +82,6 @@ class Engine(Protocol):
     def listen(self, hear: Callable[[list[tuple[str, Any]] | None], None]) -> None:
         """Call `hear`, in a thread, with what other processes announce; with None when something may have been missed."""
 
-    def hearing(self) -> bool:
-        """Whether announcements of other processes come in."""
-
     @property
     def epoch(self) -> str:
         """Another one after a standby has become the primary: what was committed last may be lost. As of the last write."""
@@ -153,10 +150,6 @@ class Store:
         if len(self._remembered) < REMEMBERED_MAX:
             self._remembered[key] = value
         return value
-
-    def hearing(self) -> bool:
-        """Whether what other processes announce comes in. While it does not, nothing that rests on it may be believed."""
-        return self._engine.hearing()
 
     @property
     def shared(self) -> bool:

@@ -221,9 +221,6 @@ class PostgreSQL:
     def listen(self, hear: Callable[[list[tuple[str, Any]] | None], None]) -> None:
         self._listener = Listener(self._url, hear)
 
-    def hearing(self) -> bool:
-        return self._listener is not None and self._listener.pid != 0
-
     @property
     def epoch(self) -> str:
         return self._timeline

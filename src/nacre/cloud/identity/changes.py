@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from nacre.cloud.collection import Row
 from nacre.cloud.context import Context
 from nacre.cloud.errors import Forbidden, Invalid, NotFound
-from nacre.store import announce
+from nacre.cloud.identity.tables import identity_state
+from nacre.store import Prepared, announce
 
 TOPIC = "identity"
 """Announced with a user's id when only that user's tokens may say something else now, with None when any may."""
@@ -16,6 +17,22 @@ TOPIC = "identity"
 def changed(conn: sa.Connection, user_id: str | None = None) -> None:
     """What tokens say may have changed: caches must look again after the commit."""
     announce(conn, TOPIC, user_id)
+    passed(conn)
+
+
+_PASS = Prepared(identity_state.update().values(generation=identity_state.c.generation + 1))
+_GENERATION = Prepared(sa.select(identity_state.c.generation))
+
+
+def passed(conn: sa.Connection) -> None:
+    """What other processes remember of tokens is of the past. An announcement tells them a moment later, and the very next request may
+    come to one of them."""
+    _PASS.run(conn)
+
+
+def generation(conn: sa.Connection) -> int:
+    """Another one after each change of what tokens say, or are worth."""
+    return int(_GENERATION.scalar(conn) or 0)
 
 
 def merged(row: Row, changes: Row, *names: str) -> Row:

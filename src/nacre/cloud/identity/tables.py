@@ -323,3 +323,6 @@ certificates = table(
     moment("revoked_at", nullable=True),
 )
 """Certificates that stand for a user on a project, until they expire. `serial` is in hex digits. A row that is gone is as good as revoked."""
+
+identity_state = table("identity_state", id_column(), integer("generation", default=0))
+"""One row: `generation` rises with every change of what tokens say, or are worth."""

@@ -102,6 +102,7 @@ class Tokens:
         self._expiration_s = expiration_s
         self._tokens: dict[str, Token] = {}
         self._facts: dict[tuple[str, Scope], Facts] = {}
+        self._generation = 0
         store.watch(changes.TOPIC, lambda topic, user_id: self._forget_user(user_id))
         store.watch(REVOKED_TOPIC, lambda topic, audit_id: self._forget_token(audit_id))
 
@@ -111,8 +112,8 @@ class Tokens:
 
     def validate(self, token: str) -> Token:
         """Raises NotAuthenticated for what is forged, expired, revoked, or rests on what is gone or disabled."""
-        # While other processes are not heard, one of them may have revoked it.
-        known = self._tokens.get(token) if self._store.hearing() else None
+        self._catch_up()
+        known = self._tokens.get(token)
         if known is not None:
             if time.time() < known.expires_at:
                 return known
@@ -123,8 +124,18 @@ class Tokens:
         self._remember(token, valid)
         return valid
 
+    def _catch_up(self) -> None:
+        """Where another process may have changed something: what is remembered is good as long as the generation is the same."""
+        if not self._store.shared:
+            return
+        generation = self._store.read_now(changes.generation)
+        if generation != self._generation:
+            self._forget_user(None)
+            self._generation = generation
+
     def issue(self, user_id: str, methods: tuple[str, ...], scope: Scope, parent: Token | None = None) -> tuple[str, Token]:
         """A new token. One made from another expires with it and names it in its audit chain. Raises NotAuthenticated."""
+        self._catch_up()
         facts = self._store.read_now(self._resolve, user_id, scope)
         issued_at = now()
         audit_id = base64.urlsafe_b64encode(os.urandom(16)).rstrip(b"=").decode()
@@ -169,7 +180,7 @@ class Tokens:
         return Token(methods, payload.audit_ids, payload.issued_at_us / 1e6, payload.expires_at_us / 1e6, facts)
 
     def _resolve(self, conn: sa.Connection, user_id: str, scope: Scope) -> Facts:
-        facts = self._facts.get((user_id, scope)) if self._store.hearing() else None
+        facts = self._facts.get((user_id, scope))
         if facts is None:
             facts = resolve(conn, user_id, scope)
             if len(self._facts) >= FACTS_CACHED_MAX:
@@ -205,6 +216,7 @@ def _revoke(conn: sa.Connection, audit_id: str, expires_at: float) -> None:
     if _is_revoked.first(conn, audit_id=audit_id) is None:
         conn.execute(revocations.insert().values(audit_id=audit_id, expires_at=expires_at))
     announce(conn, REVOKED_TOPIC, audit_id)
+    changes.passed(conn)
 
 
 def _encode(token: Token) -> bytes:

@@ -33,7 +33,7 @@ async def run_audit(call: Call) -> Reply:
 
 async def status(call: Call) -> Reply:
     summary = await call.read(lambda conn, ctx: audit.summary(conn, call.cloud.hosts.alive()))
-    return Reply({**summary, "warning": liveness.warning(call.cloud)})
+    return Reply({**summary, "lease_s": call.cloud.settings.lease_s, "warning": liveness.warning(call.cloud)})
 
 
 async def rotate_keys(call: Call) -> Reply:

@@ -28,5 +28,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint('id', name=op.f('pk_schema_state')),
     )
     op.bulk_insert(state, [{'id': 'schema', 'oldest': '0012'}])
+    changes = op.create_table(
+        'identity_state',
+        sa.Column('id', sa.String(length=64), nullable=False),
+        sa.Column('generation', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+        sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_state')),
+    )
+    op.bulk_insert(changes, [{'id': 'identity', 'generation': 0}])
     with op.batch_alter_table('hosts', schema=None) as batch_op:
         batch_op.add_column(sa.Column('stream', sa.Text(), server_default='', nullable=False))
