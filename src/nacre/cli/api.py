@@ -46,8 +46,11 @@ def export(file: Path, directory: Path | None) -> None:
 @api.command()
 @click.option("--listen", required=True, metavar="ADDRESS:PORT", help="Where clients come: what `up --url` says.")
 @click.option("--nodes", metavar="ADDRESS:PORT", help="Where hosts may join too, whichever API process is there.")
+@click.option(
+    "--docker", metavar="ADDRESS:PORT", help="Where Docker's clients come: tcp://ADDRESS:PORT/docker, with a token as header."
+)
 @state_option
-def haproxy(listen: str, nodes: str | None, directory: Path | None) -> None:
+def haproxy(listen: str, nodes: str | None, docker: str | None, directory: Path | None) -> None:
     """Print a configuration of HAProxy's that balances among the API processes there are now."""
     rows = ask(opened(directory), "GET", "/api-processes")["processes"]
-    click.echo(balancing.haproxy(rows, listen, nodes), nl=False)
+    click.echo(balancing.haproxy(rows, listen, nodes, docker), nl=False)

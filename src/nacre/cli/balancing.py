@@ -1,7 +1,8 @@
 """HAProxy's configuration for a cloud of several API processes: it sends each request to one that reaches the store.
 
 Any process serves any request, so nothing binds a client to one. Nodes come by TLS that HAProxy only passes on (mode tcp): each finds the
-other processes by itself once it has reached one.
+other processes by itself once it has reached one. Docker's clients have a place of their own, where whole connections are passed on: `docker
+exec` asks to upgrade a request with a body, and HAProxy's HTTP mode takes that out of such a request (seen with 2.6).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +25,12 @@ defaults
 sent to another one."""
 
 
-def haproxy(rows: Sequence[Mapping[str, Any]], listen: str, nodes: str | None) -> str:
-    """`rows` are the API processes, as the operator API lists them; `listen` and `nodes` are ADDRESS:PORT."""
-    parts = [HEAD, *_section("nacre", "http", listen, [row["address"] for row in rows], check="")]
+def haproxy(rows: Sequence[Mapping[str, Any]], listen: str, nodes: str | None, docker: str | None = None) -> str:
+    """`rows` are the API processes, as the operator API lists them; `listen`, `nodes` and `docker` are ADDRESS:PORT."""
+    addresses = [row["address"] for row in rows]
+    parts = [HEAD, *_section("nacre", "http", listen, addresses, check="")]
+    if docker:
+        parts += _section("nacre-docker", "tcp", docker, addresses, check="")
     if nodes:
         doors = [urlsplit(row["url"]).netloc for row in rows if row["url"]]
         parts += _section("nacre-nodes", "tcp", nodes, doors, check=[row["address"] for row in rows if row["url"]])

@@ -129,13 +129,16 @@ async def start(call: Call) -> Reply:
         live.ending = asyncio.create_task(_outlive(call.cloud, row["id"], live, None, b""))
         return Reply(b"", content_type="text/plain")
     if row["host_id"] not in call.cloud.hosts.connected():
-        await fresh.written(call.cloud, row["id"])
-        await call.cloud.store.write(execs.finish, row["id"], None, 0)
+        await _unbegun(call.cloud, row["id"], None)
         raise Unavailable(
             f"the host of container {row['name']} is not connected; try again when it is back", code="HostNotConnected"
         )
     tty = row["config"]["tty"]
-    hijack = await take_over(call.request, tty)
+    try:
+        hijack = await take_over(call.request, tty)
+    except BaseException:
+        await _unbegun(call.cloud, row["id"], None)
+        raise
     try:
         live = await _begin(call, row, size, attached=True)
     except CloudError as error:
@@ -158,6 +161,12 @@ async def _claimed(call: Call) -> dict[str, Any]:
     return await call.write(execs.claim, ident, call.cloud.process_id)
 
 
+async def _unbegun(cloud: Cloud, ident: str, code: int | None) -> None:
+    """It was claimed, and nothing runs."""
+    await fresh.written(cloud, ident)
+    await unfinished.undo(cloud, execs.finish, ident, code, 0)
+
+
 async def _begin(call: Call, row: dict[str, Any], size: tuple[int, int], *, attached: bool) -> Live:
     """Have it started on its host. Raises the CloudError that says why not, after it was written down."""
     minded = _minds(call.cloud)
@@ -169,8 +178,7 @@ async def _begin(call: Call, row: dict[str, Any], size: tuple[int, int], *, atta
         minded.live.pop(row["id"], None)
         # A client that was answered already knows of nothing but the exit status: without one it would take this for a success.
         code = CODES.get(error.code, UNSTARTED_CODE if attached else None)
-        await fresh.written(call.cloud, row["id"])
-        await call.cloud.store.write(execs.finish, row["id"], code, 0)
+        await _unbegun(call.cloud, row["id"], code)
         if error.code in CODES:
             raise Invalid(FAILED + error.message) from None
         raise
