@@ -332,7 +332,7 @@ class Agent:
                     host.capacity,
                     host.runtimes,
                     host.hypervisor_type,
-                    {**self._facts.all(), **self._volumes.facts()},
+                    {**self._guests.facts(), **self._facts.all(), **self._volumes.facts()},
                     host.tunnel_ip,
                     host.external,
                     host.underlay_mtu,
@@ -438,10 +438,15 @@ class Agent:
             counter += 1
             self._lease.sent(counter)
             try:
-                await websocket.send_bytes(encode(Beat(counter, {**self._facts.changes(), **self._volumes.facts()})))
+                await websocket.send_bytes(encode(Beat(counter, {**self._fresh(), **self._volumes.facts()})))
                 await self._fetch(websocket)
             except (ConnectionError, RuntimeError, aiohttp.ClientError):
                 return
+
+    def _fresh(self) -> dict[str, Any]:
+        """The facts that changed. What the operator's files say of the host's guests goes before what was tried."""
+        tried = {name: value for name, value in self._guests.facts().items() if not self._facts.has(name)}
+        return {**tried, **self._facts.changes()}
 
     async def _whole(self, kind: str, ident: str, params: dict[str, Any]) -> bytes:
         if kind == "console":

@@ -5,6 +5,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+NO_CRIU = "none"
+
 
 class JoinedHost(Struct, frozen=True):
     """One host of a cloud elsewhere, and the files with what it shows there."""
@@ -45,6 +47,9 @@ class NodeConfig(Struct, frozen=True):
     """A device of this host that leads into the external network's segment and is given to it whole; empty: there is none."""
     boot_id: str = ""
     """Added to the kernel's boot id where several hosts share one kernel and each is restarted alone (a lab)."""
+
+    criu: str = ""
+    """The program by which guests move while they run; empty: `criu` of the usual folders, if it is there; `none`: not at all."""
 
     @property
     def facts_folders(self) -> tuple[Path, ...]:

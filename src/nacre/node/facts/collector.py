@@ -44,6 +44,9 @@ class Facts:
         self._sent = self._now
         return self._now
 
+    def has(self, name: str) -> bool:
+        return name in self._now
+
     def changes(self) -> dict[str, Any]:
         """What is different from what was sent last; None stands for a fact that is gone."""
         now, sent = self._now, self._sent

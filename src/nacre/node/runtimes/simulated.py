@@ -133,6 +133,9 @@ class SimulatedGuests:
             raise LookupError(f"guest {guest_id} is not on this host")
         return self._guests[guest_id]
 
+    def facts(self) -> dict[str, Any]:
+        return {"live_migration": {"possible": True, "means": "simulated", "reason": ""}}
+
     async def survey(self) -> list[Holding]:
         return [Holding("guest", guest_id, "process", "simulated") for guest_id in self._guests]
 
