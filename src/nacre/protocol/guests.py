@@ -97,6 +97,8 @@ class Origin(Struct, frozen=True):
 
     migration: str
     """The migration's UUID: what was fetched under it once is not fetched again."""
+    live: bool = False
+    """It was checkpointed there, and goes on here without a boot."""
 
 
 class Guest(Struct, frozen=True, omit_defaults=True):
