@@ -22,7 +22,7 @@ from nacre.cli import settings as operator_settings
 from nacre.cli.host import parse_place, reachable
 from nacre.cli.state import API_USER, FACTS, Cloud, State, register, registered, say, write
 from nacre.cloud.scheduler import Strategy
-from nacre.node.config import NodeConfig
+from nacre.node.config import NodeConfig, criu_of
 
 SOCKET_PATH_MAX = 107
 """The longest path of a unix socket (unix(7))."""
@@ -184,6 +184,7 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
         tunnel_ip=reachable(cloud.nodes_address) if cloud.nodes_port and not cloud.simulated_hosts else None,
         facts=(str(FACTS), str(state.facts)),
         external=cloud.external_device,
+        criu=criu_of(state.node_config, os.environ),
     )
     write(state.api_config, msgspec.json.encode(api).decode(), mode=0o640, gid=account.pw_gid)
     write(

@@ -24,7 +24,8 @@ from nacre.protocol.guests import Guest, ImageRef, InstanceData, Limits
 TRIAL_WAIT_S = 60.0
 LOOK_S = 0.05
 MEMORY_MB = 32
-_COUNTS = "i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.05; done"
+_COUNTS = "/bin/busybox nc -l -p 4242 &\ni=0; while :; do i=$((i+1)); echo tick $i; /bin/busybox sleep 0.05; done"
+"""A listener too: criu 4.1 cannot checkpoint any socket of the Internet on Linux 6.16 and later (SO_PASSCRED)."""
 
 log = logging.getLogger(__name__)
 
