@@ -160,13 +160,14 @@ class Room:
         rule = {"security_group_id": group, "direction": "ingress", "protocol": "icmp", "ethertype": "IPv4"}
         assert self.client("POST", "/network/v2.0/security-group-rules", {"security_group_rule": rule}).status in (201, 409)
 
-    def boot(self, host: str, name: str = "guest") -> str:
+    def boot(self, host: str, name: str = "guest", **more: Any) -> str:
         server = {
             "name": name,
             "imageRef": self.image,
             "flavorRef": "42",
             "networks": [{"uuid": self.network}],
             "availability_zone": f"nova:{host}",
+            **more,
         }
         ident = str(self.post("compute/v2.1/servers", "server", **server)["id"])
         wait_for(lambda: self.status(ident) == "ACTIVE", f"the server on {host} to run")

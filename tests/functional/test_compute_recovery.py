@@ -419,8 +419,6 @@ def test_moves_that_are_not_served_say_so(cloud: Cloud) -> None:
     act = f"{BASE}/servers/{ident}/action"
     live = {"host": None, "block_migration": "auto"}
     body = {"os-migrateLive": live}
-    refused = cloud.admin("POST", act, body, at(25))
-    assert (refused.status, "No valid host" in refused.json["badRequest"]["message"]) == (400, True)
     assert cloud.admin("POST", f"{BASE}/servers/{NOBODY}/action", body, at(25)).status == 404
     assert cloud.member("POST", act, body, at(25)).status == 403
     assert cloud.act(ident, "trigger_crash_dump", None, 17).status == 400

@@ -24,7 +24,7 @@ from nacre.cli.down import remove, remove_empty
 from nacre.cli.state import COMMAND, FACTS, Cloud, State, opened, register, registered, say, state_option, write
 from nacre.cli.up import POLL_S, READY_WAIT_S, locked, start_supervisor, stop_processes, tail
 from nacre.node.acceptance import against, examine, host_checks
-from nacre.node.config import JoinedHost, NodeConfig
+from nacre.node.config import JoinedHost, NodeConfig, criu_of
 
 CLOCK_SKEW_MAX_S = 240.0
 """A certificate begins five minutes before it is made; a clock that is further behind would take it for one of the future."""
@@ -283,6 +283,7 @@ def configure(state: State, cloud: Cloud, asked: Asked, issued: list[dict[str, A
         authority_file=str(tls / "authority.pem"),
         facts=(str(FACTS), str(state.facts)),
         external=asked.external,
+        criu=criu_of(state.node_config, os.environ),
     )
     cloud.host_id = joined[0].host_id
     state.save(cloud)

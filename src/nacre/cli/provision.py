@@ -23,7 +23,7 @@ from nacre.cli.asked import Asked
 from nacre.cli.host import bracketed, reachable
 from nacre.cli.state import API_USER, FACTS, Cloud, State, register, registered, say, write
 from nacre.cloud.scheduler import Strategy
-from nacre.node.config import NodeConfig
+from nacre.node.config import NodeConfig, criu_of
 
 SOCKET_PATH_MAX = 107
 """The longest path of a unix socket (unix(7))."""
@@ -170,6 +170,7 @@ def write_configs(state: State, cloud: Cloud, code: Path) -> None:
         tunnel_ip=reachable(cloud.nodes_address) if cloud.nodes_port and not cloud.simulated_hosts else None,
         facts=(str(FACTS), str(state.facts)),
         external=cloud.external_device,
+        criu=criu_of(state.node_config, os.environ),
     )
     write(
         state.node_config,

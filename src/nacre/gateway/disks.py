@@ -10,7 +10,7 @@ import logging
 import sqlalchemy as sa
 from aiohttp import web
 
-from nacre.cloud.compute.migrations import is_open
+from nacre.cloud.compute.migrations import COMING, is_open
 from nacre.cloud.compute.tables import migrations
 from nacre.cloud.core import Cloud
 from nacre.cloud.errors import CloudError, Conflict, NotFound
@@ -27,7 +27,7 @@ log = logging.getLogger("nacre.gateway")
 def _source(conn: sa.Connection, migration: str, host_id: str) -> tuple[str, str] | None:
     """The host and the server whose disk that host may have now."""
     wanted = sa.select(migrations.c.source_host_id, migrations.c.server_id)
-    ours = (migrations.c.uuid == migration, migrations.c.dest_host_id == host_id, migrations.c.status == "migrating")
+    ours = (migrations.c.uuid == migration, migrations.c.dest_host_id == host_id, migrations.c.status.in_(COMING))
     row = conn.execute(wanted.where(is_open(), *ours)).first()
     return None if row is None else (row.source_host_id, row.server_id)
 

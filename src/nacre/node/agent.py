@@ -186,8 +186,13 @@ class Agent:
             thin,
         )
 
+    def _known(self) -> dict[str, Any]:
+        """The host's facts; what an operator says of it wins over what its driver says."""
+        ours = self._guests.facts()
+        return {**ours, **self._facts.all()} if ours else self._facts.all()
+
     def _tell_thin(self) -> tuple[Hello, Callable[[], dict[str, Any]]]:
-        told = Told(self._facts.all)
+        told = Told(self._known)
         return self._hello(told.first, thin=True), told.changes
 
     def _answer(self, session: aiohttp.ClientSession, dial: Dial) -> None:
@@ -195,7 +200,7 @@ class Agent:
 
     async def _converse(self, websocket: aiohttp.ClientWebSocketResponse) -> bool:
         """Until the stream ends. Whether the API process served it, and did not just stop to."""
-        told = Told(self._facts.all)
+        told = Told(self._known)
         self._lease.sent(HELLO)
         await websocket.send_bytes(encode(self._hello(told.first)))
         self._fetching = self._fetch_again = False

@@ -1,9 +1,12 @@
 """What a node is told at its start: one JSON file, written by `up` or `join`, readable by root only."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+
+CRIU_VARIABLE, NO_CRIU = "NACRE_CRIU", "none"
 
 
 class JoinedHost(Struct, frozen=True):
@@ -46,6 +49,9 @@ class NodeConfig(Struct, frozen=True):
     boot_id: str = ""
     """Added to the kernel's boot id where several hosts share one kernel and each is restarted alone (a lab)."""
 
+    criu: str = ""
+    """The program by which guests move while they run; empty: `criu` of the usual folders, if it is there; `none`: not at all."""
+
     @property
     def facts_folders(self) -> tuple[Path, ...]:
         return tuple(Path(folder) for folder in self.facts)
@@ -53,6 +59,14 @@ class NodeConfig(Struct, frozen=True):
     @property
     def state(self) -> Path:
         return Path(self.state_dir)
+
+
+def criu_of(path: Path, environment: Mapping[str, str]) -> str:
+    """What the operator says of CRIU by NACRE_CRIU (a program's path, or `none`), or said when the node's configuration there was written."""
+    said = environment.get(CRIU_VARIABLE)
+    if said is not None:
+        return said
+    return load(path).criu if path.exists() else ""
 
 
 def load(path: Path) -> NodeConfig:

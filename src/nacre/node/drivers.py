@@ -185,6 +185,9 @@ class GuestDriver(Protocol):
     async def console(self, guest_id: str) -> bytes:
         """The console log, a megabyte at most. Raises LookupError for a guest that is not here."""
 
+    def facts(self) -> dict[str, Any]:
+        """`live_migration`: {possible, means, reason}; see docs/decisions/0033-live-migration.md."""
+
     async def survey(self) -> list[Holding]: ...
 
     async def close(self) -> None:

@@ -6,7 +6,9 @@ from msgspec import Struct
 
 from nacre.protocol.containers import Container
 
-Power = Literal["running", "stopped", "paused"]
+Power = Literal["running", "stopped", "paused", "checkpointed"]
+"""checkpointed: it does not run, and all that it was lies on the disk, so that it goes on as if nothing had been (only where the node has said
+that it can, see the fact `live_migration`)."""
 
 
 class Layer(Struct, frozen=True):
@@ -95,6 +97,8 @@ class Origin(Struct, frozen=True):
 
     migration: str
     """The migration's UUID: what was fetched under it once is not fetched again."""
+    live: bool = False
+    """It was checkpointed there, and goes on here without a boot."""
 
 
 class Guest(Struct, frozen=True, omit_defaults=True):

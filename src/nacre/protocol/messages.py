@@ -79,14 +79,14 @@ class Fetch(Struct, tag="fetch", frozen=True):
 
 
 class Observation(Struct, frozen=True, omit_defaults=True):
-    """What the node sees of one thing. States: guest running, stopped, paused, error, gone; all others active, error, gone.
+    """What the node sees of one thing. States: guest running, stopped, paused, checkpointed, error, gone; all others active, error, gone.
 
     `gone` is said only when no process, namespace, link, mount, cgroup, rule or file of the thing is left.
     """
 
     kind: Kind
     id: str
-    state: Literal["running", "stopped", "paused", "active", "error", "gone"]
+    state: Literal["running", "stopped", "paused", "checkpointed", "active", "error", "gone"]
     generation: int = 0
     """The generation of the intent that was met (guests)."""
     boots: int = 0

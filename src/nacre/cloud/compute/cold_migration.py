@@ -23,7 +23,7 @@ from nacre.cloud.compute import migrations, timeline, usage
 from nacre.cloud.compute.actions import intend
 from nacre.cloud.compute.evacuating import NEVER_SEEN
 from nacre.cloud.compute.fencing import is_fenced
-from nacre.cloud.compute.migrations import SIZES, change, close, is_open, open_of
+from nacre.cloud.compute.migrations import COMING, LEAVING, LIVE, SIZES, change, close, is_open, open_of
 from nacre.cloud.compute.tables import migrations as table
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.containers.tables import containers
@@ -42,6 +42,11 @@ Row = dict[str, Any]
 
 STOPS, ARRIVES, RETURNS = "migrate", "migrate-finish", "migrate-undo"
 """The server's `action` while it is stopped, while it comes, and while it starts again where it was because its migration failed."""
+LIVE_ACTIONS = {STOPS: "live-migrate", ARRIVES: "live-migrate-finish", RETURNS: "live-migrate-undo"}
+"""The same of a live migration: it is checkpointed, comes, and goes on where it was."""
+ON_THE_WAY = frozenset({STOPS, ARRIVES, LIVE_ACTIONS[STOPS], LIVE_ACTIONS[ARRIVES]})
+BACK = frozenset({RETURNS, LIVE_ACTIONS[RETURNS]})
+ABORTED = "It was aborted."
 FETCH_S_MAX = 3600.0
 """How long a disk may take on its way. One that does not get on at all fails much sooner (see the node's `arriving`)."""
 
@@ -93,16 +98,47 @@ def begin(
     usage.change(conn, row["project_id"], instances=0, cores=more["vcpus"], ram=more["memory_mb"])
 
 
+def begin_live(conn: sa.Connection, ctx: Context, row: Row, host: HostView) -> None:
+    """To that host, while it runs: checkpointed here, it goes on there. The caller has checked that both can, and that nothing keeps it."""
+    size = {name: row[name] for name in SIZES}
+    hosts.claim(conn, host.id, **size)
+    values = {**size, "status": "preparing", "power": row["power"], "automatic": True}
+    migrations.begin(conn, ctx, row, LIVE, host.id, row["flavor"], **values)
+    intend(conn, ctx, row, LIVE_ACTIONS[STOPS], {"power": "checkpointed"})
+    timeline.begin(conn, ctx, row, LIVE)
+
+
+def abort_live(conn: sa.Connection, row: Row, migration: Row) -> None:
+    """It goes on where it was, as soon as nothing of it is left on the target."""
+    if migration["status"] in LEAVING:
+        _stay(conn, row, migration, ABORTED)
+    else:
+        revert(conn, internal(row["request_id"]), row, migration, ABORTED)
+
+
 def confirm(conn: sa.Connection, row: Row, migration: Row) -> None:
     """It stays where it is."""
     conn.execute(servers.update().where(servers.c.id == row["id"]).values(old_flavor=sa.null(), updated_at=now()))
-    close(conn, row, migration, "confirmed")
+    close(conn, row, migration, "completed" if is_live(migration) else "confirmed")
+
+
+def is_live(migration: Row) -> bool:
+    return bool(migration["migration_type"] == LIVE)
+
+
+def _action(migration: Row, name: str) -> str:
+    return LIVE_ACTIONS[name] if is_live(migration) else name
+
+
+def _failed(message: str) -> str:
+    """The status of a migration that went back, as Nova has it."""
+    return "cancelled" if message == ABORTED else "error"
 
 
 def revert(conn: sa.Connection, ctx: Context, row: Row, migration: Row, message: str = "") -> None:
     """It leaves the target again. With a message the migration has failed."""
     change(conn, migration, status="reverting", message=message)
-    intend(conn, ctx, row, RETURNS if message else "revert-resize", {})
+    intend(conn, ctx, row, _action(migration, RETURNS) if message else "revert-resize", {})
 
 
 def met(conn: sa.Connection, ident: str, seen: Observation) -> None:
@@ -112,13 +148,16 @@ def met(conn: sa.Connection, ident: str, seen: Observation) -> None:
         return
     failure = seen.fault or "the node does not say why" if seen.state == "error" else None
     match migration["status"]:
-        case "pre-migrating" if failure is not None:
-            _stay(conn, row, migration, f"The server could not be stopped: {failure}")
+        case "pre-migrating" | "preparing" if failure is not None:
+            verb = "checkpointed" if is_live(migration) else "stopped"
+            _stay(conn, row, migration, f"The server could not be {verb}: {failure}")
         case "pre-migrating" if seen.state == "stopped":
             _go(conn, row, migration)
-        case "migrating" if failure is not None:
+        case "preparing" if seen.state == "checkpointed":
+            _go(conn, row, migration)
+        case "migrating" | "running" if failure is not None:
             revert(conn, internal(row["request_id"]), row, migration, failure)
-        case "migrating":
+        case "migrating" | "running":
             change(conn, migration, status="finished")
             # It is fenced no more, and its disk is not fetched any more.
             mark(conn, row["host_id"], "guest", ident)
@@ -136,12 +175,12 @@ def left(conn: sa.Connection, ident: str) -> None:
 def expired(conn: sa.Connection, ident: str) -> bool:
     """The deadline of a server's transition has passed. Whether that was a phase of its migration, which ends otherwise now."""
     row, migration = _both(conn, ident)
-    if row is None or migration is None or row["action"] not in (STOPS, ARRIVES):
+    if row is None or migration is None or row["action"] not in ON_THE_WAY:
         return False
     why = f"'{migration['status']}' did not end before its deadline"
-    if migration["status"] == "pre-migrating":
+    if migration["status"] in LEAVING:
         _stay(conn, row, migration, why)
-    elif migration["status"] == "migrating":
+    elif migration["status"] in COMING:
         revert(conn, internal(row["request_id"]), row, migration, why)
     else:
         return False
@@ -168,12 +207,12 @@ def hosts_lost(conn: sa.Connection, host_ids: Collection[str]) -> list[str]:
 def _ended_by_loss(conn: sa.Connection, row: Row, migration: Row, lost: Collection[str]) -> bool:
     target_lost = migration["dest_host_id"] in lost
     why = f"The host {migration['dest_host_id' if target_lost else 'source_host_id']} was lost"
-    if migration["status"] == "pre-migrating":
+    if migration["status"] in LEAVING:
         _stay(conn, row, migration, why)
         return True
     if not target_lost:
         return False
-    if migration["status"] == "migrating" or (migration["status"] == "finished" and _fenced(conn, row)):
+    if migration["status"] in COMING or (migration["status"] == "finished" and _fenced(conn, row)):
         change(conn, migration, message=why)
     elif not (migration["status"] == "reverting" and (migration["message"] or _fenced(conn, row))):
         return False
@@ -191,23 +230,27 @@ def _both(conn: sa.Connection, ident: str) -> tuple[Row | None, Row | None]:
     return (dict(row), open_of(conn, ident)) if row is not None else (None, None)
 
 
-def _boot(row: Row, power: str) -> Row:
-    return {"power": power, "boots": row["boots"] + 1 if power == "running" else row["boots"]}
+def _boot(row: Row, migration: Row) -> Row:
+    """With its power again. It boots, unless it goes on from its checkpoint."""
+    power = migration["power"]
+    return {"power": power, "boots": row["boots"] + (power == "running" and not is_live(migration))}
 
 
 def _go(conn: sa.Connection, row: Row, migration: Row) -> None:
     """Stopped on the source: from here on it is the target's."""
     conn.execute(servers.update().where(servers.c.id == row["id"]).values({name: migration[name] for name in SIZES}))
-    change(conn, migration, status="migrating", **{name: row[name] for name in SIZES})
-    _place(conn, row, migration["dest_host_id"], ARRIVES, {}, migration["power"])
+    status = "running" if is_live(migration) else "migrating"
+    change(conn, migration, status=status, **{name: row[name] for name in SIZES})
+    _place(conn, row, migration["dest_host_id"], _action(migration, ARRIVES), {}, migration)
     mark(conn, migration["source_host_id"], "guest", row["id"])
     conn.execute(servers.update().where(servers.c.id == row["id"]).values(deadline=now() + FETCH_S_MAX))
 
 
 def _stay(conn: sa.Connection, row: Row, migration: Row, message: str) -> None:
     """It has not left the source, and goes on there."""
-    close(conn, row, migration, "error", message)
-    intend(conn, internal(row["request_id"]), row, RETURNS, {**_boot(row, migration["power"]), **_as_before(row)})
+    close(conn, row, migration, _failed(message), message)
+    changes = {**_boot(row, migration), **_as_before(row, migration)}
+    intend(conn, internal(row["request_id"]), row, _action(migration, RETURNS), changes)
     _tell_failure(conn, row, message)
 
 
@@ -217,25 +260,25 @@ def _return(conn: sa.Connection, row: Row, migration: Row) -> None:
     conn.execute(servers.update().where(servers.c.id == row["id"]).values(before))
     swapped = {**migration, **{name: row[name] for name in SIZES}}
     source, message = migration["source_host_id"], migration["message"]
-    action = RETURNS if message else "revert-resize"
-    _place(conn, row, source, action, _as_before(row), migration["power"])
-    close(conn, {**row, **before, "host_id": source}, swapped, "error" if message else "reverted", message)
+    action = _action(migration, RETURNS) if message else "revert-resize"
+    _place(conn, row, source, action, _as_before(row, migration), migration)
+    close(conn, {**row, **before, "host_id": source}, swapped, _failed(message) if message else "reverted", message)
     if message:
         _tell_failure(conn, row, message)
 
 
-def _as_before(row: Row) -> Row:
-    return {"flavor": row["old_flavor"], "old_flavor": sa.null()}
+def _as_before(row: Row, migration: Row) -> Row:
+    return {} if is_live(migration) else {"flavor": row["old_flavor"], "old_flavor": sa.null()}
 
 
-def _place(conn: sa.Connection, row: Row, host_id: str, action: str, changes: Row, power: str) -> None:
+def _place(conn: sa.Connection, row: Row, host_id: str, action: str, changes: Row, migration: Row) -> None:
     """Intent, ports and all go to that host."""
     network.move(conn, row["id"], host_id)
     kept = conn.execute(sa.select(containers.c.spec).where(containers.c.server_id == row["id"])).scalar()
     if kept is not None:
         use.place(conn, internal(), msgspec.convert(kept, Container).mounts, host_id)
     zone = hosts.get(conn, host_id)["availability_zone"]
-    values = {**NEVER_SEEN, **changes, **_boot(row, power), "host_id": host_id, "availability_zone": zone}
+    values = {**NEVER_SEEN, **changes, **_boot(row, migration), "host_id": host_id, "availability_zone": zone}
     intend(conn, internal(row["request_id"]), {**row, "host_id": host_id}, action, values)
 
 

@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from nacre.cloud.compute.fencing import is_fenced
-from nacre.cloud.compute.migrations import open_among
+from nacre.cloud.compute.migrations import COMING, LIVE, open_among
 from nacre.cloud.compute.servers import user_data_of
 from nacre.cloud.compute.tables import servers
 from nacre.cloud.containers.limits import FLAVOR, limits_of
@@ -48,9 +48,12 @@ def compile_guests(conn: sa.Connection, host_id: str, ids: Sequence[str]) -> dic
     for ident, guest in guests.items():
         move = moves.get(ident)
         if ident not in here:
-            guests[ident] = msgspec.structs.replace(guest, power="stopped")
-        elif move is not None and move["status"] == "migrating":
-            guests[ident] = msgspec.structs.replace(guest, origin=Origin(move["uuid"]), fenced=True)
+            live = move is not None and move["migration_type"] == LIVE
+            guests[ident] = msgspec.structs.replace(guest, power="checkpointed" if live else "stopped")
+        elif move is not None and move["status"] in COMING:
+            guests[ident] = msgspec.structs.replace(
+                guest, origin=Origin(move["uuid"], live=move["migration_type"] == LIVE), fenced=True
+            )
     return guests
 
 

@@ -24,15 +24,19 @@ Row = dict[str, Any]
 LISTING = Listing(sa.select(migrations), columns_of(migrations), key=migrations.c.uuid, sort=(("created_at", "desc"),))
 SIZES = ("vcpus", "memory_mb", "disk_gb")
 
-OPEN = ("pre-migrating", "migrating", "finished", "reverting")
-"""The server is being stopped; its disk goes to the other host, where it starts; it waits for its confirmation; it goes back."""
+LIVE = "live-migration"
+LEAVING, COMING = ("pre-migrating", "preparing"), ("migrating", "running")
+"""The server is being stopped (live: checkpointed); its disk goes to the other host, where it starts (live: goes on). The second of each is
+Nova's word for a live one."""
+OPEN = (*LEAVING, *COMING, "finished", "reverting")
+"""After these: it waits for its confirmation; it goes back."""
 
 
 def is_open() -> sa.ColumnElement[bool]:
     """Whether a migration holds something on a second host."""
     return sa.and_(
         sa.or_(*(migrations.c.status == status for status in OPEN)),
-        sa.or_(migrations.c.migration_type == "migration", migrations.c.migration_type == "resize"),
+        sa.or_(*(migrations.c.migration_type == kind for kind in ("migration", "resize", LIVE))),
         migrations.c.source_host_id != migrations.c.dest_host_id,
     )
 

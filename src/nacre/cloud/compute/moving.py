@@ -84,16 +84,6 @@ def migrate(
     cold_migration.begin(conn, ctx, row, target, row["flavor"], size, automatic=automatic)
 
 
-def refuse_live_migration(conn: sa.Connection, ctx: Context, ident: str) -> None:
-    """Raises NotFound and Conflict as a live migration would, and Invalid for a server that it could be: a container that runs cannot be moved
-    without CRIU, which no node of this cloud has."""
-    ready(conn, ctx, ident, "os-migrateLive", frozenset({"active", "paused"}))
-    raise Invalid(
-        "No valid host was found. No host can checkpoint and restore a running container (CRIU): it can be migrated cold.",
-        code="NoValidHost",
-    )
-
-
 def refuse_crash_dump(conn: sa.Connection, ctx: Context, ident: str) -> None:
     """Raises NotFound, Conflict, and Invalid for a server that runs."""
     ready(conn, ctx, ident, "trigger_crash_dump", frozenset({"active", "paused", "rescued", "resized", "error"}))

@@ -28,6 +28,9 @@ EVENTS: dict[str, str] = {
     "migrate": "compute_resize_instance",
     "migrate-finish": "compute_finish_resize",
     "migrate-undo": "compute_finish_revert_resize",
+    "live-migrate": "compute_live_migration",
+    "live-migrate-finish": "compute_post_live_migration_at_destination",
+    "live-migrate-undo": "compute_rollback_live_migration_at_source",
     "rebuild": "compute_rebuild_instance",
     "evacuate": "compute_rebuild_instance",
     "reboot-soft": "compute_reboot_instance",
@@ -115,7 +118,7 @@ def _record(conn: sa.Connection, row: Mapping[str, Any], seen: Observation) -> N
     if any(row[name] != value for name, value in changes.items()):
         values = {**row, **changes, "updated_at": now()}
         _OBSERVE.run(conn, ident=row["id"], **{f"new_{name}": values[name] for name in _OBSERVED})
-    moves = row["action"] in (cold_migration.STOPS, cold_migration.ARRIVES)
+    moves = row["action"] in cold_migration.ON_THE_WAY
     if (met or seen.container or any(row[name] != changes[name] for name in _SHOWN if name in changes)) and mirror.observed(
         conn, row, seen, moves=moves
     ):
@@ -135,7 +138,7 @@ def _tell(conn: sa.Connection, row: Mapping[str, Any], seen: Observation) -> Non
     name = EVENTS.get(row["action"], f"compute_{row['action']}")
     error = seen.fault or None if seen.state == "error" else None
     timeline.event(conn, row, name, min(step_end, finish), finish, error=error)
-    if row["action"] != cold_migration.RETURNS:  # What failed is written down already, and the request with it.
+    if row["action"] not in cold_migration.BACK:  # What failed is written down already, and the request with it.
         timeline.finish(conn, row, finish, error=error)
 
 

@@ -25,6 +25,7 @@ OBSERVED: dict[str, State] = {
     "running": State("ACTIVE", "active", None, 1),
     "stopped": State("SHUTOFF", "stopped", None, 4),
     "paused": State("PAUSED", "paused", None, 3),
+    "checkpointed": State("ACTIVE", "active", None, 1),
 }
 SUSPENDED = State("SUSPENDED", "suspended", None, 4)
 """What `paused` is for a server whose intent is to be suspended."""
@@ -57,6 +58,9 @@ PENDING: dict[str, tuple[str | None, str]] = {
     "migrate": ("RESIZE", "resize_prep"),
     "migrate-finish": ("RESIZE", "resize_finish"),
     "migrate-undo": ("REVERT_RESIZE", "resize_reverting"),
+    "live-migrate": ("MIGRATING", "migrating"),
+    "live-migrate-finish": ("MIGRATING", "migrating"),
+    "live-migrate-undo": ("MIGRATING", "migrating"),
     "rescue": ("ACTIVE", "rescuing"),
     "unrescue": ("RESCUE", "unrescuing"),
     "shelve": ("ACTIVE", "shelving"),
@@ -66,6 +70,8 @@ PENDING: dict[str, tuple[str | None, str]] = {
 }
 """action -> (status while it is pending, None for the observed one; task state). Other actions show nothing while they are pending."""
 
+LIVE_ACTIONS = frozenset(action for action in PENDING if action.startswith("live-migrate"))
+"""What a client sees of a live migration is a server that is active all the time."""
 TO_BE_VERIFIED = frozenset({"resize", "migrate", "migrate-finish"})
 """Actions at whose end a resize waits for its confirmation."""
 
@@ -77,6 +83,8 @@ def state_of(row: Mapping[str, Any]) -> State:
     """The status of a server's row."""
     pending = row["observed_generation"] < row["generation"]
     base = OBSERVED.get(row["observed_state"] or "", BUILDING if row["host_id"] else SCHEDULING)
+    if pending and row["action"] in LIVE_ACTIONS:
+        base = OBSERVED["running"]
     if row["observed_state"] == "paused" and (row["power"] == "suspended" or row["action"] == "resume"):
         base = SUSPENDED
     if row["old_flavor"] is not None and not (pending and row["action"] in TO_BE_VERIFIED):

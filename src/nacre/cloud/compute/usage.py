@@ -30,7 +30,10 @@ _MOVING = (
         migrations.c.memory_mb.label("other_memory_mb"),
     )
     .join(migrations, migrations.c.server_id == servers.c.id)
-    .where(migrations.c.status.in_(("pre-migrating", "migrating", "finished", "reverting")), migrations.c.vcpus > 0)
+    .where(
+        migrations.c.status.in_(("pre-migrating", "preparing", "migrating", "running", "finished", "reverting")),
+        migrations.c.vcpus > 0,
+    )
 )
 """Servers that have claims on two hosts: the larger one counts (see `migrations.held`)."""
 

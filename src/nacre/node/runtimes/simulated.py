@@ -70,7 +70,8 @@ class SimulatedGuests:
                 return Observation(
                     "guest", guest.id, "error", generation=guest.generation, fault=str(error), request_id=guest.request_id
                 )
-        if known is None or known.boots < guest.boots:
+        goes_on = known is None and guest.origin is not None and guest.origin.live
+        if not goes_on and (known is None or known.boots < guest.boots):
             await asyncio.sleep(self._faults.boot_s)
             if self._faults.strikes(self._faults.fail):
                 return Observation(
@@ -91,7 +92,7 @@ class SimulatedGuests:
 
     def disk(self, guest_id: str) -> bytes:
         """What a simulated guest has written: its console. Raises LookupError, and FileExistsError for one that runs."""
-        if self.guest(guest_id).power != "stopped":
+        if self.guest(guest_id).power not in ("stopped", "checkpointed"):
             raise FileExistsError(f"guest {guest_id} runs")
         return self._consoles.get(guest_id, b"")
 
@@ -132,6 +133,9 @@ class SimulatedGuests:
         if guest_id not in self._guests:
             raise LookupError(f"guest {guest_id} is not on this host")
         return self._guests[guest_id]
+
+    def facts(self) -> dict[str, Any]:
+        return {"live_migration": {"possible": True, "means": "simulated", "reason": ""}}
 
     async def survey(self) -> list[Holding]:
         return [Holding("guest", guest_id, "process", "simulated") for guest_id in self._guests]

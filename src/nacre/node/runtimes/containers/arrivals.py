@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from nacre.node.drivers import DiskRefused
+from nacre.node.runtimes.containers import checkpoints
 from nacre.node.runtimes.containers.layout import GuestPaths
 from nacre.node.runtimes.containers.records import Record
 from nacre.protocol.guests import Guest
@@ -50,7 +51,9 @@ async def take(paths: GuestPaths, record: Record, base_id: int, disk: AsyncItera
         if folder.is_dir():
             shutil.rmtree(folder)
         folder.mkdir(mode=0o711, parents=True)
-    request = {"work": "unpack", "upper": str(upper), "logs": str(paths.logs), "base": base_id}
+    checkpoints.make_folder(paths)
+    folders = {"upper": str(upper), "logs": str(paths.logs), "checkpoint": str(paths.checkpoint)}
+    request = {"work": "unpack", **folders, "base": base_id}
     async with helper("disks", request, stdin=PIPE) as process:
         with contextlib.suppress(ConnectionError):  # It ended: it says why.
             async for chunk in disk:

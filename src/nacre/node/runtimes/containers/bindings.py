@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from nacre.node.drivers import VISIT, Attached, NetworkDriver, VolumeDriver
-from nacre.node.runtimes.containers import volumes
-from nacre.node.runtimes.containers.container import Bound, Neighbour
+from nacre.node.runtimes.containers import consent, volumes
+from nacre.node.runtimes.containers.container import Bound, Containers, Neighbour
 from nacre.node.runtimes.containers.records import Record
 from nacre.protocol.guests import Guest
 
@@ -91,6 +91,19 @@ class Bindings:
         finally:
             for volume_id in volume_ids:
                 await self._volumes.detach(volume_id, visitor)  # type: ignore[union-attr]
+
+    @contextlib.asynccontextmanager
+    async def trees(self, record: Record, parts: Containers) -> AsyncIterator[list[tuple[str, int]]]:
+        """What a guest that does not run would see over its disk, see volumes.trees. Raises LookupError, OSError."""
+        container = record.guest.container
+        if container is None or not container.mounts:
+            yield []
+            return
+        if any(mount.kind == "host" for mount in container.mounts):
+            consent.check(parts.layout.state, record.guest.instance.project_id, container)
+        async with self.visit(record) as attached:
+            with volumes.trees(container, attached, parts.slots.user_namespace(record.seat.home)) as found:
+                yield found
 
     async def let_go(self, record: Record) -> None:
         """The guest does not use its volumes any more. Raises OSError."""

@@ -277,9 +277,12 @@ class Cgroups:
             found.update(folders)
         return found
 
+    def places(self, guest_id: str) -> list[Path]:
+        """The guest's cgroup in each hierarchy, whether it is there or not."""
+        return [root / self.name / guest_id for root in self._hierarchies.values()]
+
     def paths(self, guest_id: str) -> list[Path]:
-        candidates = (root / self.name / guest_id for root in self._hierarchies.values())
-        return [path for path in candidates if path.is_dir()]
+        return [path for path in self.places(guest_id) if path.is_dir()]
 
     def kill(self, guest_id: str, *, thorough: bool = True) -> None:
         """Kill all that is in the guest's cgroup; a frozen process dies only once it is thawed."""

@@ -223,14 +223,14 @@ class Containers:
             # The overlay keeps copies of its own; every mount here is copied into each new container's namespace.
             _unmount_lowers(paths)
 
-    def create(self, guest: Guest, timings_ms: dict[str, float]) -> int:
-        """Create the container; the pid of its first process, which waits. Raises LaunchError or OSError."""
+    def create(self, guest: Guest, timings_ms: dict[str, float], *, runtime: tuple[str, ...] = ()) -> int:
+        """Create the container; the pid of its first process, which waits. Raises LaunchError or OSError. `runtime`: see `Launcher.create`."""
         paths, begun = self.layout.guest(guest.id), time.monotonic()
         if paths.logs.is_dir():
             self.rotate(guest.id, console.kept_bytes(guest))
         for stale in (paths.exit_file, paths.pid_file, paths.monitor_pid_file):
             stale.unlink(missing_ok=True)
-        pid = self.launcher.create(guest.id, paths, guest.container)
+        pid = self.launcher.create(guest.id, paths, guest.container, runtime=runtime)
         timings_ms["create"] = (time.monotonic() - begun) * 1000
         return pid
 

@@ -16,11 +16,12 @@ from typing import Any
 from nacre.node.config import NodeConfig
 from nacre.node.drivers import DiskSource, NetworkDriver, Observe, VolumeDriver
 from nacre.node.images import ImageCache, ImageError
-from nacre.node.runtimes.containers import arrivals, consent, console, kernel, probe, records, restarts, survey, volumes
+from nacre.node.runtimes.containers import arrivals, console, kernel, probe, records, restarts, rotating, survey
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers, signal_number
 from nacre.node.runtimes.containers.health import Health, kill_check
 from nacre.node.runtimes.containers.layout import Disk, is_guest_id
+from nacre.node.runtimes.containers.moving import Moving, NotCheckpointed
 from nacre.node.runtimes.containers.power import TROUBLES, Power
 from nacre.node.runtimes.containers.records import Record
 from nacre.node.runtimes.containers.seeing import StartFailed, cause_of_end, fault, observation, words
@@ -31,7 +32,6 @@ from nacre.protocol.messages import Holding, Observation
 
 CREATED_WAIT_S = 30.0
 """How long a created container keeps its waiting process before it gives the memory back."""
-ROTATE_EVERY_S = 1.0
 SIGKILL = 9
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class ContainerDriver:
         self._parts: Containers | None = None
         self._health: Health | None = None
         self._steps: Power | None = None
+        self._moves: Moving | None = None
         self.writers = Writers()
         self.opened: list[Callable[[Containers], None]] = []
         """Called when the host was opened, before any guest is looked at."""
@@ -83,6 +84,11 @@ class ContainerDriver:
         assert self._steps is not None, "start() comes first"
         return self._steps
 
+    @property
+    def _moving(self) -> Moving:
+        assert self._moves is not None, "start() comes first"
+        return self._moves
+
     def record(self, guest_id: str) -> Record:
         """Raises LookupError for a guest that is not here."""
         if guest_id not in self._records:
@@ -105,17 +111,8 @@ class ContainerDriver:
     @contextlib.asynccontextmanager
     async def mounts(self, guest_id: str) -> AsyncIterator[list[tuple[str, int]]]:
         """(target, mount) of what a guest that does not run would see over its disk, see volumes.trees. Raises LookupError, OSError."""
-        record = self.record(guest_id)
-        container = record.guest.container
-        if container is None or not container.mounts:
-            yield []
-            return
-        if any(mount.kind == "host" for mount in container.mounts):
-            consent.check(self.parts.layout.state, record.guest.instance.project_id, container)
-        async with self._bindings.visit(record) as attached:
-            namespace = self.parts.slots.user_namespace(record.seat.home)
-            with volumes.trees(container, attached, namespace) as found:
-                yield found
+        async with self._bindings.trees(self.record(guest_id), self.parts) as found:
+            yield found
 
     def guest(self, guest_id: str) -> Guest | None:
         """The guest as it was last asked for, or None when it is not here."""
@@ -128,6 +125,7 @@ class ContainerDriver:
         self._parts = await asyncio.to_thread(probe.open_host, self._config)
         self._health = Health(self._parts, self._tell)
         self._steps = Power(self._parts, self._images, self._bindings, self._save, self._boot_id, self._disks)
+        self._moves = Moving(self._steps, self._save, probe.criu(self._config))
         for ready in self.opened:
             ready(self._parts)
         self._records = await asyncio.to_thread(records.load_all, self._parts.layout)
@@ -139,7 +137,12 @@ class ContainerDriver:
         for guest_id in list(self._records):
             async with self._lock(guest_id):
                 await self._adopt(guest_id)
-        self._spawn(self._rotate_forever())
+        self._spawn(rotating.rotate_forever(self.parts, self._records, self._lock))
+        self._spawn(self._moving.try_it())
+
+    def facts(self) -> dict[str, Any]:
+        """What is known only by trying: `live_migration`."""
+        return self._moving.facts() if self._moves is not None else {}
 
     async def _adopt(self, guest_id: str) -> None:
         """Take over what an earlier process left of one guest, and say what became of it meanwhile."""
@@ -151,12 +154,12 @@ class ContainerDriver:
             await asyncio.to_thread(parts.clear, guest_id)
             record.phase = "stopped" if record.met else "building"
             self._save(record)
-        elif record.phase == "running":
+        elif record.phase in ("freezing", "thawing"):
+            await self._moving.adopt(record)
+        if record.phase == "running":
             await asyncio.to_thread(parts.settle, guest_id)
             await asyncio.to_thread(kill_check, parts, guest_id)
-            if self._watch.add(guest_id, parts.first_pid(guest_id), parts.monitor_pid(guest_id)):
-                self.health.begin(record)
-            else:
+            if not self._see(record):
                 await self._conclude(record)
         if record.restarting:
             self._restart_later(record)
@@ -171,6 +174,8 @@ class ContainerDriver:
                 await self._make_so(guest, timings_ms)
             except StartFailed as error:
                 return await self._seen(await self._keep_failure(guest, error), guest.request_id, timings_ms)
+            except NotCheckpointed as error:
+                return fault(guest, str(error), timings_ms)
             except TROUBLES as error:
                 cause = words(error)
                 log.warning("guest %s: %s [%s]", guest.id, cause, guest.request_id)
@@ -228,7 +233,13 @@ class ContainerDriver:
             self._unwatch(guest.id)
             await self._power.rebuild(record, guest)
             alive = False
-        if alive and guest.power != "stopped" and record.boots >= guest.boots:
+        if guest.power == "checkpointed" and record.phase != "checkpointed":
+            await self._freeze(record, guest, timings_ms)
+        elif guest.power == "checkpointed":
+            await self._power.sync_ports(record, guest, timings_ms)
+        elif record.phase == "checkpointed" and guest.power == "running" and record.boots >= guest.boots:
+            await self._thaw(record, guest, timings_ms)
+        elif alive and guest.power != "stopped" and record.boots >= guest.boots:
             await self._power.adjust(record, guest, timings_ms)
         elif guest.power == "stopped":
             await self._power_off(record, guest, timings_ms)
@@ -244,6 +255,38 @@ class ContainerDriver:
         record.guest, record.met = guest, guest.generation
         self._save(record)
 
+    async def _freeze(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
+        self._unwatch(guest.id)
+        try:
+            await self._moving.freeze(record, guest, timings_ms)
+        except NotCheckpointed:
+            if record.phase == "running" and not self._see(record):
+                await self._conclude(record)
+            raise
+
+    async def _thaw(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
+        """One that does not come back where it was starts anew there; one that comes from elsewhere goes back."""
+        await self.writers.stop(guest.id)
+        try:
+            await self._moving.thaw(record, guest, timings_ms)
+        except TROUBLES as error:
+            if guest.origin is not None:
+                raise
+            log.warning("guest %s does not go on from its checkpoint, and starts anew: %s", guest.id, words(error))
+            await self._power_on(record, guest, timings_ms)
+            return
+        self._spawn(self._power.settle(guest.id))
+        if not self._see(record):
+            await self._conclude(record)
+
+    def _see(self, record: Record) -> bool:
+        """Watch a guest that runs. False when it has ended."""
+        guest_id = record.guest.id
+        if not self._watch.add(guest_id, self.parts.first_pid(guest_id), self.parts.monitor_pid(guest_id)):
+            return False
+        self.health.begin(record)
+        return True
+
     async def _power_off(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         self._forget_restart(record)
         if record.phase == "building":
@@ -257,10 +300,8 @@ class ContainerDriver:
         self._unwatch(guest.id)
         await self.writers.stop(guest.id)
         await self._power.start(record, guest, timings_ms)
-        self._spawn(self._settle(guest.id))
-        if self._watch.add(guest.id, self.parts.first_pid(guest.id), self.parts.monitor_pid(guest.id)):
-            self.health.begin(record)
-        else:
+        self._spawn(self._power.settle(guest.id))
+        if not self._see(record):
             await self._conclude(record)
 
     def _unwatch(self, guest_id: str) -> None:
@@ -279,10 +320,7 @@ class ContainerDriver:
             if record is None or record.phase != "created":
                 return
             try:
-                await asyncio.to_thread(self.parts.clear, guest_id)
-                record.phase = "stopped"
-                await self._bindings.let_go(record)
-                self._save(record)
+                await self._power.uncreate(record)
             except OSError as error:
                 log.warning("guest %s: %s", guest_id, words(error))
 
@@ -303,12 +341,6 @@ class ContainerDriver:
                 await asyncio.to_thread(self.parts.cgroups.freeze, guest_id, False)
         if not await asyncio.to_thread(self.parts.send, guest_id, number):
             raise FileExistsError(f"container {guest_id} is not running")
-
-    async def _settle(self, guest_id: str) -> None:
-        try:
-            await asyncio.to_thread(self.parts.settle, guest_id)
-        except OSError as error:
-            log.warning("guest %s: its conmon stays in the node's cgroup: %s", guest_id, error)
 
     async def remove(self, guest_id: str) -> Observation:
         if not is_guest_id(guest_id):
@@ -451,19 +483,6 @@ class ContainerDriver:
             record.fault = "conmon died: the console is silent and the exit status will not be known until the guest is rebooted"
             self._save(record)
             self._observe(await self._seen(record))
-
-    async def _rotate_forever(self) -> None:
-        layout = self.parts.layout
-        while True:
-            await asyncio.sleep(ROTATE_EVERY_S)
-            for guest_id, record in list(self._records.items()):
-                kept_bytes = console.kept_bytes(record.guest)
-                if record.phase == "running" and console.needs_rotation(layout.guest(guest_id), kept_bytes):
-                    async with self._lock(guest_id):
-                        try:
-                            await asyncio.to_thread(self.parts.rotate, guest_id, kept_bytes)
-                        except OSError as error:
-                            log.warning("guest %s: console not rotated: %s", guest_id, error)
 
     def _lock(self, guest_id: str) -> asyncio.Lock:
         return self._locks.setdefault(guest_id, asyncio.Lock())

@@ -109,6 +109,15 @@ class Launcher:
         self._settle()
 
     @property
+    def crun(self) -> str:
+        return self._crun
+
+    @property
+    def root_argument(self) -> str:
+        """By which every process of this cloud's runtime is known (see `Containers.runtime_processes`)."""
+        return f"--root={self._layout.crun_root}"
+
+    @property
     def threads(self) -> ThreadPoolExecutor:
         assert self._threads is not None, "start() comes first"
         return self._threads
@@ -117,10 +126,19 @@ class Launcher:
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def create(self, guest_id: str, paths: GuestPaths, container: Container | None = None) -> int:
-        """Create the container under a new conmon; the pid of its first process, which waits for `run`. Raises LaunchError."""
+    def create(
+        self, guest_id: str, paths: GuestPaths, container: Container | None = None, *, runtime: tuple[str, ...] = ()
+    ) -> int:
+        """Create the container under a new conmon; the pid of its first process, which waits for `run`. Raises LaunchError.
+
+        Another `runtime` than crun may stand behind conmon, a program with its first arguments: one that restores.
+        """
         argv = [self._conmon, "--api-version", "1", "-c", guest_id, "-u", guest_id, "-n", guest_id]
-        argv += ["-r", self._crun, "--runtime-arg", f"--root={self._layout.crun_root}", "-b", str(paths.bundle)]
+        program, *first = runtime or (self._crun,)
+        argv += ["-r", program]
+        for argument in (*first, self.root_argument):
+            argv += ["--runtime-arg", argument]
+        argv += ["-b", str(paths.bundle)]
         argv += ["-p", str(paths.pid_file), "-P", str(paths.monitor_pid_file), "--exit-dir", str(paths.exit_file.parent)]
         argv += ["--full-attach", "--no-sync-log", "--log-level", "error", *_streams(paths, container)]
         reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -181,6 +199,14 @@ class Launcher:
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
         return _posix_spawn([*argv, guest_id], _ENVIRONMENT, actions)
+
+    def spawn(self, argv: list[str], errors: Path, wait_s: float) -> None:
+        """Run a program in a session of its own and wait for its end: it goes on when the node ends. Raises LaunchError."""
+        actions = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1)]
+        actions.append((os.POSIX_SPAWN_OPEN, 2, str(errors), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        pid = os.posix_spawn(argv[0], argv, _ENVIRONMENT, file_actions=actions, setsid=True, setsigdef=_SIGNALS, setsigmask=())
+        if _reap(pid, wait_s) != 0:
+            raise LaunchError(_last_line(errors) or f"{argv[0]} failed")
 
     def _command(self, paths: GuestPaths, *arguments: str) -> None:
         errors = paths.root / "crun.err"

@@ -13,6 +13,8 @@ from nacre.node.config import NodeConfig
 
 _GUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RUN = Path("/run")
+SCRATCH_ID = "00000000-0000-4000-8000-000000000000"
+"""The guest of a node that tries something (see `trial`): nobody's, and none of the survey."""
 
 
 def is_guest_id(text: str) -> bool:
@@ -43,6 +45,8 @@ class GuestPaths:
         self.etc = root / "etc"
         """resolv.conf, hosts and hostname, mounted over the image's."""
         self.logs = root / "logs"
+        self.checkpoint = root / "checkpoint" / "images"
+        """CRIU's images of a guest that was checkpointed. Everybody may read them, and nobody but root gets there (see `checkpoints`)."""
         self.volumes = root / "volumes"
         """Where a container's volumes are mounted, by number, while it is made."""
         self.shm = root / "shm"
@@ -102,6 +106,10 @@ class Layout:
         self.mount_namespace = self.run / "pins" / "mnt"
         self.cgroup = f"nacre-{config.cloud_id}"
         """The name of this cloud's cgroup in every hierarchy."""
+
+    def gate(self, guest_id: str) -> Path:
+        """The socket at which the restorer of a guest asks for its ports. Short: a socket's name has 107 bytes."""
+        return self.run / f"{guest_id}.gate"
 
     def guest(self, guest_id: str) -> GuestPaths:
         return GuestPaths(self.guests / guest_id, guest_id)

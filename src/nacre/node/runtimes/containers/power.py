@@ -17,7 +17,7 @@ import msgspec
 from nacre.node import arriving
 from nacre.node.drivers import DiskSource
 from nacre.node.images import ImageCache, ImageError, UnpackedImage
-from nacre.node.runtimes.containers import arrivals, etc, passwords
+from nacre.node.runtimes.containers import arrivals, checkpoints, etc, passwords
 from nacre.node.runtimes.containers.bindings import Bindings
 from nacre.node.runtimes.containers.container import Containers
 from nacre.node.runtimes.containers.launcher import LaunchError
@@ -60,10 +60,10 @@ class Power:
                     await self._create_early(record, guest, image, timings_ms)
         elif record.phase != "created" or not _same(record.guest, guest):
             await self.halt(record, guest, soft=True)
-            await self._sync_ports(record, guest, timings_ms)
+            await self.sync_ports(record, guest, timings_ms)
             await self._bindings.let_go(record)
         else:
-            await self._sync_ports(record, guest, timings_ms)
+            await self.sync_ports(record, guest, timings_ms)
         record.ended, record.failed, record.fault = False, False, ""
 
     async def _create_early(self, record: Record, guest: Guest, image: UnpackedImage, timings_ms: dict[str, float]) -> None:
@@ -93,7 +93,7 @@ class Power:
     async def _start(self, record: Record, guest: Guest, waits: bool, timings_ms: dict[str, float]) -> None:
         with contextlib.nullcontext() if waits else self.parts.cgroups.hot():
             if waits:
-                await self._sync_ports(record, guest, timings_ms)
+                await self.sync_ports(record, guest, timings_ms)
             else:
                 image = await self._build_disk(record, guest, timings_ms)
                 if guest.container is None:
@@ -108,7 +108,7 @@ class Power:
         try:
             if not waits:
                 await self._create(guest, timings_ms)
-            await self._in_launcher(self.parts.run, guest.id, timings_ms)
+            await self.in_launcher(self.parts.run, guest.id, timings_ms)
         except LaunchError as error:
             if guest.container is None:
                 raise
@@ -116,13 +116,18 @@ class Power:
 
     async def _create(self, guest: Guest, timings_ms: dict[str, float]) -> None:
         try:
-            await self._in_launcher(self.parts.create, guest, timings_ms)
+            await self.in_launcher(self.parts.create, guest, timings_ms)
         finally:
             if guest.container is not None and (guest.container.mounts or guest.container.ipc_of):
                 await asyncio.to_thread(self.parts.release, guest.id)
 
     async def halt(self, record: Record, guest: Guest, *, soft: bool) -> None:
         """End the guest: by its stop signal and, when that does not help in time, by SIGKILL. Nothing of the runtime is left."""
+        if record.phase == "checkpointed":
+            # It is not to go on from there any more.
+            record.phase = "stopped"
+            self._save(record)
+            await asyncio.to_thread(checkpoints.discard, self.parts.layout.guest(guest.id))
         if record.phase not in ("running", "created", "starting", "stopping"):
             return
         ran = record.phase == "running"
@@ -142,6 +147,19 @@ class Power:
         record.phase = "stopped"
         self._save(record)
 
+    async def settle(self, guest_id: str) -> None:
+        try:
+            await asyncio.to_thread(self.parts.settle, guest_id)
+        except OSError as error:
+            log.warning("guest %s: its conmon stays in the node's cgroup: %s", guest_id, error)
+
+    async def uncreate(self, record: Record) -> None:
+        """Raises OSError."""
+        await asyncio.to_thread(self.parts.clear, record.guest.id)
+        record.phase = "stopped"
+        await self._bindings.let_go(record)
+        self._save(record)
+
     async def rebuild(self, record: Record, guest: Guest) -> None:
         await self.halt(record, guest, soft=False)
         await asyncio.to_thread(self.parts.wipe_disk, guest.id)
@@ -159,13 +177,15 @@ class Power:
         paths, base = self.parts.layout.guest(guest.id), self.parts.slots.base_id(record.seat.home)
         await arriving.fetch(self._disks, guest.origin.migration, partial(arrivals.take, paths, record, base))
         record.fetched = guest.origin.migration
+        if checkpoints.is_whole(paths):
+            record.phase = "checkpointed"
         self._save(record)
 
     async def adjust(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         """Change a running guest in place: its ports and its limits."""
         if guest.limits != record.guest.limits:
-            await self._in_launcher(self.parts.update, guest)
-        await self._sync_ports(record, guest, timings_ms)
+            await self.in_launcher(self.parts.update, guest)
+        await self.sync_ports(record, guest, timings_ms)
 
     async def change_password(self, record: Record, guest: Guest) -> None:
         """In the running guest, where it is not the one that it has. One that is rescued gets it as it boots its own system again."""
@@ -179,7 +199,7 @@ class Power:
             await asyncio.to_thread(self.parts.slots.ensure, record.slot)
         mounting = asyncio.ensure_future(self._mount_disk(record, guest, timings_ms))
         try:
-            await self._sync_ports(record, guest, timings_ms)
+            await self.sync_ports(record, guest, timings_ms)
         finally:
             # Wait for both in any case: whoever retries must not meet the first try's leftovers at work.
             image = (await asyncio.gather(mounting, return_exceptions=True))[0]
@@ -198,11 +218,18 @@ class Power:
         own = await self._images.ensure(guest.image)
         return own, None if guest.rescue is None else await self._images.ensure(guest.rescue.image)
 
+    async def make_ready(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
+        """Folders, mounts and bundle of a guest that will be restored; without ports, which its restorer asks for."""
+        if not self.parts.slots.is_whole(record.slot):
+            await asyncio.to_thread(self.parts.slots.ensure, record.slot)
+        await self.sync_ports(record, msgspec.structs.replace(guest, ports=()), timings_ms)
+        await self._write_bundle(record, guest, await self._mount_disk(record, guest, timings_ms))
+
     async def _write_bundle(self, record: Record, guest: Guest, image: UnpackedImage) -> None:
         bound = await self._bindings.bound(record, guest)
         await asyncio.to_thread(self.parts.write_bundle, guest, record.seat, image, record.plugged, bound)
 
-    async def _sync_ports(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
+    async def sync_ports(self, record: Record, guest: Guest, timings_ms: dict[str, float]) -> None:
         record.boot_id = self._boot_id
         netns = self.parts.slots.network_namespace(record.slot)
         if await self._bindings.sync_ports(record, guest, netns, timings_ms):
@@ -210,7 +237,7 @@ class Power:
             if paths.etc.is_dir():
                 await asyncio.to_thread(etc.write, paths, guest, record.plugged, base)
 
-    async def _in_launcher(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    async def in_launcher(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.parts.launcher.threads, function, *arguments)
 
 

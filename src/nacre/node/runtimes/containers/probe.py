@@ -6,7 +6,7 @@ import resource
 import shutil
 from pathlib import Path
 
-from nacre.node.config import NodeConfig
+from nacre.node.config import NO_CRIU, NodeConfig
 from nacre.node.runtimes.containers import bundle, seccomp
 from nacre.node.runtimes.containers.cgroups import Cgroups
 from nacre.node.runtimes.containers.container import Containers
@@ -38,6 +38,13 @@ def open_host(config: NodeConfig) -> Containers:
     launcher.start(cgroups.hybrid, cgroups.enter_monitors)
     containers.prepare_host(Path(programs["busybox"]))
     return containers
+
+
+def criu(config: NodeConfig) -> str:
+    """CRIU's program: the operator's, or that of the usual folders; empty where there is none, or shall be none."""
+    if config.criu == NO_CRIU:
+        return ""
+    return config.criu or shutil.which("criu", path=_PATH) or ""
 
 
 def _check_passable(state: Path) -> None:

@@ -13,11 +13,14 @@ from nacre.node.runtimes.containers.layout import GuestPaths, Layout, is_guest_i
 from nacre.node.runtimes.containers.slots import write_whole
 from nacre.protocol.guests import Guest
 
-Phase = Literal["building", "stopped", "created", "starting", "running", "stopping"]
+Phase = Literal["building", "stopped", "created", "starting", "running", "stopping", "freezing", "checkpointed", "thawing"]
 """building: folders and mounts are being made; created: the container waits to be started, and need not be there after a crash;
 starting: conmon and crun are at work, whatever they left is cleared away before the next try;
 running: the container was started, and runs still unless its exit is found;
-stopping: it was told to end, so its end is no surprise, and the next node finishes it."""
+stopping: it was told to end, so its end is no surprise, and the next node finishes it;
+freezing: CRIU writes it down: then it is `checkpointed`, or it could not, and it runs on;
+checkpointed: all that it was lies in its folder, nothing runs;
+thawing: CRIU brings it back, it runs as soon as its pid is written down."""
 
 
 class Seat(Struct, frozen=True):

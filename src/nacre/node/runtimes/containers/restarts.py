@@ -45,9 +45,9 @@ def next_pause_s(record: Record, ran_s: float) -> float:
 
 def after_the_hosts(record: Record) -> None:
     """The host was restarted: nothing of the guest is left but its disk."""
-    was_up = record.phase in ("running", "starting", "stopping")
+    was_up = record.phase in ("running", "starting", "stopping", "freezing", "thawing")
     record.plugged, record.boot_id = (), ""
-    record.phase = "stopped" if record.phase != "building" else "building"
+    record.phase = record.phase if record.phase in ("building", "checkpointed") else "stopped"
     record.fault = "the host was restarted" if was_up else record.fault
     if was_up and record.guest.container is not None:
         record.exit_code, record.ended, record.finished_at = HOST_RESTARTED, True, time.time()

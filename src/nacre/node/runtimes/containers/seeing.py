@@ -48,6 +48,8 @@ def observation(
     state = "stopped"
     if record.phase == "running":
         state = "paused" if paused else "running"
+    elif record.phase == "checkpointed":
+        state = "checkpointed"
     elif record.restarting:
         state = "running"
     elif record.failed or (record.phase == "building" and record.fault):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from nacre.node.network.nft import Nft
 from nacre.node.runtimes.containers import kernel
 from nacre.node.runtimes.containers.layout import RUN, Layout
 
@@ -32,6 +33,14 @@ POOL_SLOTS = 8
 REFILL_PAUSE_S = 0.05
 """How long after a slot was taken the next one is made, unless few are left: the guest that took it wants the CPU now."""
 CLAIMS = RUN / "nacre-ids"
+_MUTED = "nacre_muted"
+_MUTE = f"""
+table inet {_MUTED} {{
+  chain in {{ type filter hook input priority -300; policy drop; iifname "lo" accept; }}
+  chain out {{ type filter hook output priority -300; policy drop; oifname "lo" accept; }}
+}}
+"""
+"""While a guest is restored its sockets are not there yet: the kernel would answer for them that nobody listens."""
 _NS_GET_NSTYPE = 0xB703
 _HELPER_WAIT_S = 10.0
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
@@ -115,6 +124,33 @@ class Slots:
                 self._maker.submit(self._make, slot).result()
             finally:
                 self._hurry.clear()
+
+    def adopt(self, slot: int, pid: int) -> None:
+        """The namespaces of a guest that is being restored take the place of the slot's own, muted. Raises OSError."""
+        self._maker.submit(self._adopt, slot, pid).result()
+
+    def _adopt(self, slot: int, pid: int) -> None:
+        for kind, pin in (("user", self.user_namespace(slot)), ("net", self.network_namespace(slot))):
+            kernel.unmount_all(pin)
+            kernel.mount(f"/proc/{pid}/ns/{kind}", pin, flags=kernel.MS_BIND)
+        _prepare_network(self.network_namespace(slot))
+        self._nft(slot, _MUTE)
+
+    def unmute(self, slot: int) -> None:
+        """Its guest is whole again, and may be spoken with (again: no change). Raises OSError."""
+        # Made before it is taken away: so it may be done twice.
+        self._maker.submit(self._nft, slot, f"{_MUTE}delete table inet {_MUTED}").result()
+
+    def _nft(self, slot: int, commands: str) -> None:
+        kernel.set_namespace(self.network_namespace(slot), kernel.CLONE_NEWNET)
+        try:
+            nft = Nft()
+            try:
+                nft.run(commands)
+            finally:
+                nft.close()
+        finally:
+            kernel.set_namespace(f"/proc/{os.getpid()}/ns/net", kernel.CLONE_NEWNET)
 
     def destroy(self, slot: int) -> None:
         self._undo(slot)

@@ -14,7 +14,7 @@ from nacre.node.runtimes.containers import bundle, kernel
 from nacre.node.runtimes.containers.cgroups import MONITORS, Cgroups
 from nacre.node.runtimes.containers.container import Containers
 from nacre.node.runtimes.containers.launcher import Launcher
-from nacre.node.runtimes.containers.layout import Layout
+from nacre.node.runtimes.containers.layout import SCRATCH_ID, Layout
 from nacre.node.runtimes.containers.slots import Slots
 from nacre.protocol.messages import Holding
 
@@ -25,7 +25,7 @@ PURGE_PAUSE_S = 0.05
 def look(containers: Containers, used: Mapping[int, str]) -> list[Holding]:
     """Everything that belongs to guests. `used` says whose a slot is; slots that wait in the pool are nobody's."""
     containers.trash.settle()
-    return list(_look(containers, used))
+    return [holding for holding in _look(containers, used) if holding.id != SCRATCH_ID]
 
 
 def _look(containers: Containers, used: Mapping[int, str]) -> Iterator[Holding]:

@@ -158,8 +158,10 @@ _OF_SERVERS: tuple[Route, ...] = (
     _row("GET", f"{_SERVER}/topology", server_views.topology, "compute:server:topology:index", "Show its NUMA topology", 78),
     _row("GET", f"{_SERVER}/migrations", server_views.migrations, "servers:migrations:index", "List live migrations", 23),
     _row("GET", _MIGRATION, server_views.migration, "servers:migrations:show", "Show a live migration", 23),
-    _row("DELETE", _MIGRATION, server_views.migration, "servers:migrations:delete", "Abort a live migration", 24),
-    _row("POST", f"{_MIGRATION}/action", server_views.migration, "servers:migrations:force_complete", "Force one to end", 22),
+    _row("DELETE", _MIGRATION, server_views.abort_migration, "servers:migrations:delete", "Abort a live migration", 24),
+    _row(
+        "POST", f"{_MIGRATION}/action", server_views.force_migration, "servers:migrations:force_complete", "Force one to end", 22
+    ),
     _row("GET", f"{_SERVER}/os-volume_attachments", attachments.index, "os-volumes-attachments:index", "List a server's volumes"),
     _row("POST", f"{_SERVER}/os-volume_attachments", attachments.create, "os-volumes-attachments:create", "Attach a volume"),
     _row("GET", _ATTACHMENT, attachments.one, "os-volumes-attachments:show", "Show an attached volume"),

@@ -70,6 +70,9 @@ class MigrateLive(Struct, forbid_unknown_fields=True):
     force: Boolean | UnsetType = UNSET
 
 
+LIVE_RANGES: dict[str, tuple[int, int | None]] = {"diskOverCommit": (1, 24), "disk_over_commit": (1, 24), "force": (30, 67)}
+
+
 class MigrateTo(Struct, forbid_unknown_fields=True):
     """The action migrate, where it is not null (from 2.56 on)."""
 

@@ -1,10 +1,12 @@
 """What else can be asked about a server or the hosts, where the answer follows from how servers run here."""
 
 from datetime import UTC, datetime
+from typing import Any
 
-from nacre.cloud.compute import servers, zones
-from nacre.cloud.errors import Invalid, NotFound
+from nacre.cloud.compute import live_migration, servers, zones
+from nacre.cloud.errors import Invalid
 from nacre.panes.edge import Call, Reply
+from nacre.panes.edge.times import micros
 
 
 async def topology(call: Call) -> Reply:
@@ -14,16 +16,50 @@ async def topology(call: Call) -> Reply:
 
 
 async def migrations(call: Call) -> Reply:
-    """GET /servers/{id}/migrations: those that are under way, live ones only. None ever is."""
-    await call.read(servers.get, call.path["server_id"])
-    return Reply({"migrations": []})
+    """GET /servers/{id}/migrations: those that are under way, live ones only."""
+    rows = await call.read(live_migration.under_way, call.path["server_id"])
+    names = await call.read(lambda conn, ctx: zones.names(conn))
+    return Reply({"migrations": [_migration(call, row, names) for row in rows]})
 
 
 async def migration(call: Call) -> Reply:
-    """One of them: show, abort, force to complete."""
-    server, ident = call.path["server_id"], call.path["migration_id"]
-    await call.read(servers.get, server)
-    raise NotFound(f"In-progress live migration {ident} is not found for server {server}.", code="MigrationNotFoundForInstance")
+    row = await call.read(live_migration.one_under_way, call.path["server_id"], call.path["migration_id"])
+    names = await call.read(lambda conn, ctx: zones.names(conn))
+    return Reply({"migration": _migration(call, row, names)})
+
+
+async def abort_migration(call: Call) -> Reply:
+    await call.write(live_migration.abort, call.path["server_id"], call.path["migration_id"])
+    return Reply(status=202)
+
+
+async def force_migration(call: Call) -> Reply:
+    await call.read(live_migration.refuse_to_force, call.path["server_id"], call.path["migration_id"])
+    return Reply(status=202)
+
+
+def _migration(call: Call, row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Nobody counts its bytes: they are null, as with a driver of Nova's that does not."""
+    source, dest = names.get(row["source_host_id"]), names.get(row["dest_host_id"])
+    kinds = ("disk", "memory")
+    shown: dict[str, Any] = {
+        "id": row["id"],
+        "status": row["status"],
+        "server_uuid": row["server_id"],
+        "source_node": source,
+        "source_compute": source,
+        "dest_node": dest,
+        "dest_compute": dest,
+        "dest_host": None,
+        "created_at": micros(row["created_at"], ""),
+        "updated_at": micros(row["updated_at"], ""),
+        **{f"{kind}_{what}_bytes": None for kind in kinds for what in ("total", "processed", "remaining")},
+    }
+    if call.at_least(59):
+        shown["uuid"] = row["uuid"]
+    if call.at_least(80):
+        shown |= {"user_id": row["user_id"], "project_id": row["project_id"]}
+    return shown
 
 
 async def audit_logs(call: Call) -> Reply:

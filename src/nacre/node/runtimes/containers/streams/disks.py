@@ -2,7 +2,8 @@
 
 A helper process of the node (see files.py): standard library. `upper/...` are the guest's files with ids of its own range, their extended
 attributes (those by which an overlay hides what is below, too), hard links as such and holes left out (GNU's sparse format 1.0 in PAX
-headers); `logs/...` is what it said; `record.json` is what the other node must know. Sockets are left out: nobody listens on them any more.
+headers); `logs/...` is what it said; `checkpoint/...` is what it was in the middle of; `record.json` is what the other node must know.
+Sockets are left out: nobody listens on them any more.
 
 The bytes come from another host: no name leads out of the folder, no link is followed, and no device is made but the overlay's whiteouts.
 """
@@ -32,11 +33,11 @@ _ACL_NAMED = (0x02, 0x08)
 
 
 def pack(request: dict[str, Any]) -> None:
-    """To stdout. `request`: upper, logs, base, record."""
+    """To stdout. `request`: upper, logs, base, record, and of a guest that was checkpointed: checkpoint."""
     with open(1, "wb", buffering=0, closefd=False) as out:
         packer = _Packer(out, request["base"])
         packer.put("record.json", json.dumps(request["record"]).encode())
-        for root in ("logs", "upper"):
+        for root in filter(request.get, ("logs", "checkpoint", "upper")):
             fd = os.open(request[root], tars.FOLDER)
             try:
                 packer.folder(fd, root, 0)
@@ -178,8 +179,8 @@ class _Pieces:
 
 
 def unpack(request: dict[str, Any]) -> None:
-    """From stdin. `request`: upper, logs (empty folders), base. What was the record goes to stdout."""
-    unpacker = _Unpacker({name: request[name] for name in ("upper", "logs")}, request["base"])
+    """From stdin. `request`: upper, logs, checkpoint (empty folders), base. What was the record goes to stdout."""
+    unpacker = _Unpacker({name: request[name] for name in ("upper", "logs", "checkpoint")}, request["base"])
     record = b""
     try:
         with open(0, "rb", buffering=tars.BLOCK_BYTES, closefd=False) as file, tarfile.open(fileobj=file, mode="r|") as tar:

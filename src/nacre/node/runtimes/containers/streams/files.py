@@ -85,12 +85,13 @@ class Files:
     async def disk(self, guest_id: str, talk: Talk) -> None:
         """Raises FileExistsError when the guest runs, or is started meanwhile."""
         record, paths = self._disks.record(guest_id), self._disks.parts.layout.guest(guest_id)
-        if record.phase != "stopped":
+        if record.phase not in ("stopped", "checkpointed"):
             raise FileExistsError(f"guest {guest_id} does not lie still: it is {record.phase}")
         request = {
             "work": "pack",
             "upper": str(paths.disk / "upper"),
             "logs": str(paths.logs),
+            **({"checkpoint": str(paths.checkpoint)} if record.phase == "checkpointed" else {}),
             "base": self._disks.parts.slots.base_id(record.seat.home),
             "record": msgspec.to_builtins(arrivals.carried(record)),
         }
