@@ -124,7 +124,7 @@ class Trial:
 async def outcome(parts: Containers, criu: str) -> tuple[str, str]:
     """(means, why not): the second is empty where it works."""
     if not criu:
-        return "", "there is no CRIU on this host"
+        return "", "no CRIU was named for this host (NACRE_CRIU)"
     if not os.access(criu, os.X_OK):
         return "", f"{criu} cannot be executed"
     try:
