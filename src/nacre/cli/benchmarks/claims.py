@@ -23,7 +23,7 @@ from nacre.protocol.messages import Capacity, Hello
 from nacre.store import Store
 
 PROCESSES = 4
-CLAIMS = 3000
+CLAIMS = 12_000
 HOSTS = 1000
 AT_ONCE = 32
 SIZE = {"vcpus": 1, "memory_mb": 512, "disk_gb": 5}
