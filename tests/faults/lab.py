@@ -161,6 +161,12 @@ class Room:
         assert self.client("POST", "/network/v2.0/security-group-rules", {"security_group_rule": rule}).status in (201, 409)
 
     def boot(self, host: str, name: str = "guest", **more: Any) -> str:
+        ident = self.ask(host, name, **more)
+        wait_for(lambda: self.status(ident) == "ACTIVE", f"the server on {host} to run")
+        return ident
+
+    def ask(self, host: str, name: str, **more: Any) -> str:
+        """For a server there; its id."""
         server = {
             "name": name,
             "imageRef": self.image,
@@ -169,9 +175,7 @@ class Room:
             "availability_zone": f"nova:{host}",
             **more,
         }
-        ident = str(self.post("compute/v2.1/servers", "server", **server)["id"])
-        wait_for(lambda: self.status(ident) == "ACTIVE", f"the server on {host} to run")
-        return ident
+        return str(self.post("compute/v2.1/servers", "server", **server)["id"])
 
     def status(self, server: str) -> str:
         return str(self.client("GET", f"/compute/v2.1/servers/{server}").json["server"]["status"])
