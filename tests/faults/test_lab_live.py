@@ -66,18 +66,37 @@ def test_a_guest_goes_on_with_its_memory_and_its_listener(lab: Lab) -> None:
         return word in subprocess.run(talk, input=word + b"\n", capture_output=True, check=False).stdout
 
     wait_for(lambda: echoes(b"before"), "it to listen")
-    for target, killed in (("h2", None),):
+    # The second way back is refused: the guest goes on where it is.
+    for target, ends_as in (("h2", "completed"), ("h1", "error")):
         before = _counts(client, server)[-1]
         _live(client, server, target)
-        if killed is not None:
-            wait_for(lambda: _latest(client, server)["status"] != "preparing", "it to be on its way")
-            lab.ends(killed, "node")
         wait_for(lambda: _latest(client, server)["status"] in ("completed", "error"), "it to be somewhere", 60)
-        assert killed is not None or _latest(client, server)["status"] == "completed", lab.logs()
+        assert _latest(client, server)["status"] == ends_as, lab.logs()
         wait_for(lambda: room.status(server) == "ACTIVE", "it to be active", 60)
         wait_for(lambda before=before: _counts(client, server)[-1] > before + 3, "it to go on counting", 30)
         counts = _counts(client, server)
         assert counts == list(range(counts[0], counts[-1] + 1)), "it neither began anew nor left anything out"
-        wait_for(lambda target=target: echoes(f"at {target}".encode()), "its listener to answer from where it is", 20)
+        wait_for(lambda: echoes(b"after"), "its listener to answer from where it is", 20)
         assert sum((lab.host(name).node / f"guests/{server}/pid").exists() for name in ("h1", "h2")) == 1
+    assert lab.audited(client)["findings"] == []
+
+
+@pytest.mark.parametrize("killed", ["h1", "h2"])
+def test_a_guest_goes_on_though_a_node_is_killed_on_the_way(lab: Lab, killed: str) -> None:
+    client = lab.login()
+    wait_for(lambda: all(_can(lab, name) for name in ("h1", "h2")), "both hosts to have tried it, with success")
+    room = Room(lab, client, f"live-{killed}", "10.42.0.0/24")
+    script = f"#!/bin/sh\n({COUNTS}) > /dev/console &\n"
+    server = room.boot("h1", user_data=base64.b64encode(script.encode()).decode())
+    wait_for(lambda: len(_counts(client, server)) > 3, "it to count")
+    before = _counts(client, server)[-1]
+    _live(client, server, "h2")
+    wait_for(lambda: _latest(client, server)["status"] != "preparing", "it to be on its way")
+    lab.ends(killed, "node")
+    wait_for(lambda: _latest(client, server)["status"] in ("completed", "error"), "it to be somewhere", 60)
+    wait_for(lambda: room.status(server) == "ACTIVE", "it to be active", 60)
+    wait_for(lambda: _counts(client, server)[-1] > before + 3, "it to go on counting", 30)
+    counts = _counts(client, server)
+    assert counts == list(range(counts[0], counts[-1] + 1)), "it neither began anew nor left anything out"
+    assert sum((lab.host(name).node / f"guests/{server}/pid").exists() for name in ("h1", "h2")) == 1
     assert lab.audited(client)["findings"] == []

@@ -24,7 +24,7 @@ def helper(request: dict[str, Any], data: bytes = b"") -> "subprocess.CompletedP
 
 
 def folders(tmp_path: Path, name: str) -> dict[str, str]:
-    found = {each: str(tmp_path / name / each) for each in ("upper", "logs")}
+    found = {each: str(tmp_path / name / each) for each in ("upper", "logs", "checkpoint")}
     for path in found.values():
         os.makedirs(path)
     return found

@@ -56,6 +56,9 @@ class Moving:
             raise NotCheckpointed(self.why_not)
         if record.phase != "running" or guest.container is not None or guest.rescue is not None:
             raise NotCheckpointed("only a server that runs its own system can be checkpointed")
+        if record.restored:
+            # Its terminal is in nobody's session any more, and CRIU could write it down, but not bring it back ("No task found with sid 0").
+            raise NotCheckpointed("it has been moved while it runs before, and can be again once it was rebooted")
         record.phase = "freezing"
         self._save(record)
         begun = time.monotonic()
@@ -93,7 +96,7 @@ class Moving:
 
     def _goes_on(self, record: Record, guest: Guest) -> None:
         checkpoints.discard(self.parts.layout.guest(guest.id))
-        record.phase, record.boots = "running", max(record.boots, guest.boots)
+        record.phase, record.boots, record.restored = "running", max(record.boots, guest.boots), True
         record.ended, record.failed, record.halted, record.fault, record.exit_code = False, False, False, "", None
         self._save(record)
 

@@ -86,7 +86,7 @@ class Power:
         async with self._bound:
             await self._start(record, guest, waits, timings_ms)
         # Saved by the caller. A kill until then finds it `starting` and starts it anew: nobody was told that it runs.
-        record.phase, record.boots, record.restarting = "running", guest.boots, False
+        record.phase, record.boots, record.restarting, record.restored = "running", guest.boots, False, False
         record.last_exit_code = record.exit_code
         record.started_at, record.oom_killed, record.exit_code, record.health = time.time(), False, None, ""
 

@@ -68,6 +68,8 @@ class Record(Struct, omit_defaults=True):
     """Root's password that its own system has by us."""
     injected: bool = False
     """The files of its maker are in its root file system."""
+    restored: bool = False
+    """It runs on from a checkpoint, and has not been started since."""
     fetched: str = ""
     """The migration under which its disk came here from another host."""
     attached: tuple[str, ...] = ()
