@@ -6,7 +6,6 @@ Afterwards every server is as it was asked to be or in ERROR with its cause, not
 
 import contextlib
 import json
-import os
 import random
 import subprocess
 import threading
@@ -242,6 +241,8 @@ class FullDisk:
     def __init__(self, lab: Lab, host: str) -> None:
         self._lab, self._host = lab, host
         self._path = lab.host(host).node / "guests"
+        self._enough = threading.Event()
+        self._filling = threading.Thread()
 
     def plug(self) -> None:
         """Before there are any."""
@@ -249,13 +250,21 @@ class FullDisk:
         self._lab.ends(self._host, "node")
 
     def fill(self) -> None:
-        with (self._path / ".full").open("wb") as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1 << 16))
-                file.flush()
-        assert os.statvfs(self._path).f_bavail == 0
+        """And keep it full: guests that go leave room."""
+        self._filling = threading.Thread(target=self._fill, daemon=True)
+        self._filling.start()
+
+    def _fill(self) -> None:
+        with (self._path / ".full").open("wb", buffering=0) as file:
+            while not self._enough.wait(0.02):
+                for size in (1 << 20, 1 << 12):
+                    with contextlib.suppress(OSError):
+                        while file.write(bytes(size)) == size:
+                            pass
 
     def empty(self) -> None:
+        self._enough.set()
+        self._filling.join()
         (self._path / ".full").unlink()
 
     def unplug(self) -> None:
@@ -294,48 +303,13 @@ class Clock:
 def test_nothing_is_lost_or_leaked_in_a_storm_with_every_fault(lab: Lab, database: Database) -> None:
     """200 boots with their deletes through both API processes, while everything that can fail does so, one after the other."""
     client = lab.login()
-    balanced = Balanced(client.base_url, client.token, lab.urls[1:])
-    disk, clock = FullDisk(lab, "h2"), Clock(lab, "h1")
-    quota = {"quota_set": dict.fromkeys(("instances", "cores", "ram"), -1)}
-    token = client("GET", "/identity/v3/auth/tokens", headers={"X-Subject-Token": client.token}).json["token"]
-    assert client("PUT", f"/compute/v2.1/os-quota-sets/{token['project']['id']}", quota).status == 200
-    assert client("PUT", f"/network/v2.0/quotas/{token['project']['id']}", {"quota": {"port": -1}}).status == 200
+    lift_quotas(client)
     room = Room(lab, client, "storm", "10.23.0.0/22")
+    disk = FullDisk(lab, "h2")
     disk.plug()
-    storm = Storm(balanced, room)
+    storm = Storm(Balanced(client.base_url, client.token, lab.urls[1:]), room)
     storm.start()
-
-    def fill() -> None:
-        disk.fill()
-        refused = room.ask("h2", "full")
-        wait_for(lambda: room.status(refused) == "ERROR", "a server on the full disk to be in ERROR", DEADLINE_S)
-        assert "No space left" in cause(client, refused)
-        storm.promised.append(refused)
-
-    def come_back() -> None:
-        wait_for(lambda: not on_host(client, "h3", evacuated=True), "what was on h3 to be made anew elsewhere", DEADLINE_S)
-        lab.run("start", "h3")
-
-    faults: list[Callable[[], Any]] = [
-        lambda: lab.run("cut", "h1", "h2"),
-        lambda: lab.ends("h1", "node"),
-        lambda: lab.run("kill", "h3"),
-        lambda: lab.ends("api", "api"),
-        fill,
-        lambda: lab.run("cut", "h2", "api"),
-        database.restart,
-        lambda: lab.run("heal"),
-        lambda: lab.ends("api", "api-2"),
-        disk.empty,
-        lambda: lab.ends("h2", "node"),
-        clock.put_in,
-        lambda: clock.jump(3600),
-        come_back,
-        lambda: (lab.run("cut", "h2", "api"), lab.run("cut", "h3", "api")),
-        lambda: lab.run("heal"),
-        lambda: clock.jump(0),
-        database.fail_over,
-    ]
+    faults = every_fault(lab, database, disk, storm)
     for number, fault in enumerate(faults, 1):
         moment = number * BOOTS // (len(faults) + 1)
         wait_for(lambda moment=moment: len(storm.promised) >= moment or storm.error, "the storm to go on", DEADLINE_S)
@@ -364,11 +338,61 @@ def test_nothing_is_lost_or_leaked_in_a_storm_with_every_fault(lab: Lab, databas
     lab.audited(client)
 
 
-def on_host(client: Client, host: str, *, evacuated: bool) -> list[str]:
-    """The servers there that are to be evacuated, or are not."""
+def lift_quotas(client: Client) -> None:
+    quota = {"quota_set": dict.fromkeys(("instances", "cores", "ram"), -1)}
+    token = client("GET", "/identity/v3/auth/tokens", headers={"X-Subject-Token": client.token}).json["token"]
+    assert client("PUT", f"/compute/v2.1/os-quota-sets/{token['project']['id']}", quota).status == 200
+    assert client("PUT", f"/network/v2.0/quotas/{token['project']['id']}", {"quota": {"port": -1}}).status == 200
+
+
+def every_fault(lab: Lab, database: Database, disk: FullDisk, storm: Storm) -> list[Callable[[], Any]]:
+    """In the order in which they are done; h3 is away until what was to be evacuated from it is elsewhere."""
+    client, clock = lab.login(), Clock(lab, "h1")
+
+    def come_back() -> None:
+        wait_for(lambda: not evacuable(client, "h3"), "what was on h3 to be made anew elsewhere", DEADLINE_S)
+        lab.run("start", "h3")
+
+    return [
+        lambda: lab.run("cut", "h1", "h2"),
+        lambda: lab.ends("h1", "node"),
+        lambda: lab.run("kill", "h3"),
+        lambda: lab.ends("api", "api"),
+        disk.fill,
+        lambda: storm.promised.extend(refused_for_space(storm.room, client)),
+        lambda: lab.run("cut", "h2", "api"),
+        database.restart,
+        lambda: lab.run("heal"),
+        lambda: lab.ends("api", "api-2"),
+        disk.empty,
+        lambda: lab.ends("h2", "node"),
+        clock.put_in,
+        lambda: clock.jump(3600),
+        come_back,
+        lambda: (lab.run("cut", "h2", "api"), lab.run("cut", "h3", "api")),
+        lambda: lab.run("heal"),
+        lambda: clock.jump(0),
+        database.fail_over,
+    ]
+
+
+def refused_for_space(room: Room, client: Client) -> list[str]:
+    """Servers that h2 was asked for, until its full disk has kept one from starting."""
+    asked: list[str] = []
+    while len(asked) < 10:
+        asked.append(ident := room.ask("h2", "full"))
+        status = wait_for(lambda ident=ident: room.status(ident).replace("BUILD", ""), "a server to be settled", DEADLINE_S)
+        if status == "ERROR":
+            assert "No space left" in cause(client, ident)
+            return asked
+    raise AssertionError("the disk is not full")
+
+
+def evacuable(client: Client, host: str) -> list[str]:
+    """The servers there that are to be evacuated, and are wanted."""
     answer = client("GET", "/compute/v2.1/servers/detail?limit=1000").json["servers"]
-    there = [each for each in answer if each["OS-EXT-SRV-ATTR:host"] == host]
-    return [each["id"] for each in there if ("nacre:evacuate" in each["metadata"]) is evacuated]
+    there = [each for each in answer if each["OS-EXT-SRV-ATTR:host"] == host and each["OS-EXT-STS:task_state"] != "deleting"]
+    return [each["id"] for each in there if "nacre:evacuate" in each["metadata"]]
 
 
 def settled(client: Client) -> dict[str, str] | None:
