@@ -21,6 +21,7 @@ import click
 from nacre.cli import busybox
 from nacre.cli.client import ApiError, Client, connect
 from nacre.cli.conformance.results import Results, gather
+from nacre.cli.facts import fetched
 from nacre.cli.images import register
 from nacre.cli.state import State, say
 
@@ -36,6 +37,9 @@ PREPARE_WAIT_S = 120.0
 RUN_WAIT_S = 4 * 3600.0
 """A run that takes longer hangs."""
 STOP_WAIT_S = 20.0
+TRIAL_WAIT_S = 60.0
+STILL_TRYING = "it is still being tried"
+"""What a node says until it has tried whether guests can move while they run."""
 LAST_LINES_MAX = 40
 
 
@@ -43,6 +47,16 @@ class _Quiet(SimpleHTTPRequestHandler):
     """Tempest's own lines are enough."""
 
     def log_message(self, format: str, *args: object) -> None: ...
+
+
+def moves_live(state: State) -> bool:
+    """Whether every host has tried that it can checkpoint and restore a guest; those that have just begun are still at it."""
+    deadline = time.monotonic() + TRIAL_WAIT_S
+    while True:
+        said = [host["facts"].get("live_migration", {}) for host in fetched(state.dir)]
+        if not any(fact.get("reason") == STILL_TRYING for fact in said) or time.monotonic() > deadline:
+            return bool(said) and all(fact.get("possible") is True for fact in said)
+        time.sleep(0.5)
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,7 @@ class Workspace:
             "has_objects": has["object-store"],
             "has_ssh": str(self.ssh).lower(),
             "has_import": str(has_import(client)).lower(),
+            "live_migration": str(moves_live(state)).lower(),
         }
 
     @contextmanager
