@@ -305,6 +305,7 @@ def test_nothing_is_lost_or_leaked_in_a_storm_with_every_fault(lab: Lab, databas
     client = lab.login()
     lift_quotas(client)
     room = Room(lab, client, "storm", "10.23.0.0/22")
+    room.open_doors()
     disk = FullDisk(lab, "h2")
     disk.plug()
     storm = Storm(Balanced(client.base_url, client.token, lab.urls[1:]), room)
@@ -372,8 +373,19 @@ def every_fault(lab: Lab, database: Database, disk: FullDisk, storm: Storm) -> l
         lambda: (lab.run("cut", "h2", "api"), lab.run("cut", "h3", "api")),
         lambda: lab.run("heal"),
         lambda: clock.jump(0),
-        database.fail_over,
+        lambda: fail_over(lab, database, storm.room, client),
     ]
+
+
+def fail_over(lab: Lab, database: Database, room: Room, client: Client) -> None:
+    """Of the database, and no packet between two guests is lost by it."""
+    one, two = room.boot("h1", "steady"), room.boot("h2", "steady")
+    address = room.address(two)
+    wait_for(lambda: reaches(address, *lab.inside("h1", one)), "the guests to reach each other")
+    pinging = Pinging(*lab.inside("h1", one), address)
+    database.fail_over()
+    wait_for(lambda: finds_store(lab, client), "every API process to find the database again")
+    assert pinging.lost() == 0
 
 
 def refused_for_space(room: Room, client: Client) -> list[str]:
