@@ -23,13 +23,6 @@ PAUSE_S_MAX = 0.5
 
 
 @pytest.fixture
-def server() -> Iterator[Cluster]:
-    cluster = Cluster()
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
 def cloud(server: Cluster, tmp_path: Path) -> Iterator[Processes]:
     with running(tmp_path, server.database()) as made:
         yield made

@@ -18,13 +18,6 @@ PAUSE_S_MAX = 0.5
 
 
 @pytest.fixture
-def server() -> Iterator[Cluster]:
-    cluster = Cluster()
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
 def cloud(server: Cluster, tmp_path: Path) -> Iterator[Processes]:
     cloud = Processes(tmp_path, simulate=HOSTS, store_url=server.database()).up()
     yield cloud

@@ -1,9 +1,11 @@
 """What `nacre up` was asked for, and whether a cloud that runs is already that way. What was not asked for stays as it is."""
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -36,6 +38,29 @@ class Asked:
         """Where nodes come, by `nodes`. Raises UsageError."""
         return None if self.nodes is None else parse_place(self.nodes)
 
+    @property
+    def public_url(self) -> str | None:
+        """`url` without a slash at its end. Raises UsageError."""
+        if not self.url:
+            return self.url
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
+            raise click.UsageError(f"--url {self.url}: say http[s]://HOST[:PORT]")
+        return self.url.rstrip("/")
+
+    @property
+    def address(self) -> str | None:
+        """By `bind`. Raises UsageError."""
+        try:
+            return self.bind and str(ipaddress.ip_address(self.bind))
+        except ValueError:
+            raise click.UsageError(f"--bind {self.bind}: say an address of this machine") from None
+
+    @property
+    def folder(self) -> str | None:
+        """By `blobs`."""
+        return None if self.blobs is None else str(self.blobs.absolute())
+
 
 _AGAIN = "first `{down}`, then `up` again"
 _CHECKS: tuple[tuple[str, Callable[[Asked], Any], Callable[[State, Cloud], Any], str], ...] = (
@@ -57,10 +82,10 @@ _CHECKS: tuple[tuple[str, Callable[[Asked], Any], Callable[[State, Cloud], Any],
         "the cloud runs and places by {now}; to change it: ",
     ),
     ("store", lambda asked: asked.store, database.url_of, ""),
-    ("url", lambda asked: asked.url, lambda _, cloud: cloud.public_url, ""),
-    ("bind", lambda asked: asked.bind, lambda _, cloud: cloud.bind, ""),
+    ("url", lambda asked: asked.public_url, lambda _, cloud: cloud.public_url, ""),
+    ("bind", lambda asked: asked.address, lambda _, cloud: cloud.bind, ""),
     ("processes", lambda asked: asked.processes, lambda _, cloud: cloud.processes, ""),
-    ("blobs", lambda asked: asked.blobs and str(asked.blobs), lambda _, cloud: cloud.blobs, ""),
+    ("blobs", lambda asked: asked.folder, lambda _, cloud: cloud.blobs, ""),
     ("set", lambda asked: asked.settings or None, lambda _, __: (), "the cloud runs; to change a setting: "),
     ("from", lambda asked: asked.peer, lambda _, __: "", "the cloud runs already; to begin with another one's keys: "),
 )

@@ -5,13 +5,11 @@ The file that `nacre api export` writes holds the cloud's keys: whoever has it i
 
 import base64
 import grp
-import ipaddress
 import json
 import os
 import pwd
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -105,23 +103,3 @@ def mark_blobs(state: State, cloud: Cloud) -> None:
     if folder.stat().st_uid != account.pw_uid:
         os.chown(folder, account.pw_uid, account.pw_gid)
     folder.chmod(0o750)
-
-
-def checked_url(url: str | None) -> str | None:
-    """Without a slash at its end. Raises UsageError."""
-    if not url:
-        return url
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise click.UsageError(f"--url {url}: say http[s]://HOST[:PORT]")
-    return url.rstrip("/")
-
-
-def checked_address(address: str | None) -> str | None:
-    """Raises UsageError."""
-    if address:
-        try:
-            return str(ipaddress.ip_address(address))
-        except ValueError:
-            raise click.UsageError(f"--bind {address}: say an address of this machine") from None
-    return address

@@ -267,10 +267,10 @@ def change(state: State, cloud: Cloud, asked: Asked) -> None:
     if asked.simulate is not None and bool(asked.simulate) != bool(cloud.simulated_hosts):
         kind = "simulated" if cloud.simulated_hosts else "real"
         raise click.ClickException(f"the cloud in {state.dir} has {kind} guests and keeps them: make another with --state DIR")
-    if asked.blobs is not None and str(asked.blobs.absolute()) != cloud.blobs:
+    if asked.folder is not None and asked.folder != cloud.blobs:
         if state.blobs.exists() or cloud.blobs:
             raise click.ClickException("image bytes are there already: where they lie is said at the first start")
-        cloud.blobs = str(asked.blobs.absolute())
+        cloud.blobs = asked.folder
     place = asked.place
     for option, before, wanted in (
         ("--port", cloud.port, asked.port),
@@ -290,8 +290,8 @@ def change(state: State, cloud: Cloud, asked: Asked) -> None:
         ("external_device", asked.external),
         ("strategy", asked.strategy),
         ("simulated_hosts", asked.simulate),
-        ("public_url", peers.checked_url(asked.url)),
-        ("bind", peers.checked_address(asked.bind)),
+        ("public_url", asked.public_url),
+        ("bind", asked.address),
         ("processes", asked.processes),
     ):
         if value is not None:
